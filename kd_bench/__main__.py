@@ -1,0 +1,3 @@
+from kd_bench.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,144 @@
+"""The commands. What a command needs is imported inside it: ``kd-bench --help`` must not wait for torch."""
+
+import argparse
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from kd_bench import __version__
+from kd_bench.errors import Interrupted, KDBenchError
+
+EXIT_CODES = """exit codes:
+  0 done; 1 a run failed; 2 wrong configuration or usage; 4 data or checkpoint integrity; 5 part of a sweep failed;
+  130 interrupted; 143 pre-empted, resumable"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``kd-bench``; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        return _dispatch(arguments)
+    except (KDBenchError, Interrupted) as error:
+        return _report(error, error.exit_code, debug)
+    except KeyboardInterrupt as error:
+        return _report(error, 130, debug, "interrupted")
+    except BrokenPipeError:
+        # Whoever read our output, such as `head`, has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        return _report(error, 4, debug)
+
+
+def _report(error: BaseException, code: int, debug: bool, text: str = "") -> int:
+    if debug:
+        traceback.print_exception(error)
+    print(f"kd-bench: {' '.join((text or str(error)).split())}", file=sys.stderr)
+    return code
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] == ["train"]:
+        from kd_bench.hydra_app import train
+
+        return train(arguments[1:])
+    if arguments and arguments[0] in ("-sc", "--shell-completion", "--shell_completion"):
+        from kd_bench.hydra_app import complete
+
+        return complete(arguments, sorted(_COMMANDS))
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    return command(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="kd-bench",
+        description="Distil image classifiers and compare methods with numbers that can be trusted.",
+        epilog=f"example:\n  kd-bench demo\n  kd-bench train method=at seed=1\n\n{EXIT_CODES}",
+        formatter_class=raw,
+    )
+    parser.add_argument("--version", action="version", version=f"kd-bench {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error (of any command)")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (help_text, example, add_arguments) in _COMMANDS.items():
+        sub = commands.add_parser(
+            name, help=help_text, description=help_text, epilog=f"example:\n  {example}", formatter_class=raw
+        )
+        add_arguments(sub)
+    return parser
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs", type=Path, default=None, help="where the runs go (default: runs/demo)")
+
+    def command(options: argparse.Namespace) -> int:
+        from kd_bench.study import demo
+
+        demo(options.runs)
+        return 0
+
+    parser.set_defaults(command=command)
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    """Listed for ``kd-bench --help`` only: Hydra takes everything behind ``train``."""
+
+
+def _leaderboard(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--records", type=Path, default=Path("runs"), metavar="DIR", help="(default: runs)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="where the pages go (default: DIR of the records/leaderboard)",
+    )
+
+    def command(options: argparse.Namespace) -> int:
+        from kd_bench.leaderboard import write_leaderboard
+
+        out = options.out or options.records / "leaderboard"
+        summary = write_leaderboard(options.records, out)
+        print(f"{summary}\n{out / 'index.html'}")
+        return 0
+
+    parser.set_defaults(command=command)
+
+
+def _list(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=["methods", "models", "datasets", "studies"])
+    parser.add_argument("--like", default="", metavar="TEXT", help="only names that contain TEXT")
+
+    def command(options: argparse.Namespace) -> int:
+        from kd_bench.listing import names
+
+        for name in names(options.what, options.like):
+            print(name)
+        return 0
+
+    parser.set_defaults(command=command)
+
+
+_COMMANDS: dict[str, tuple[str, str, Callable[[argparse.ArgumentParser], None]]] = {
+    "demo": ("Distil real digits with five methods and show the leaderboard.", "kd-bench demo", _demo),
+    "train": (
+        "Train one run, or a sweep with -m: a Hydra application.",
+        "kd-bench train student.name=mobilenetv3_small_050 teacher=resnet18 method=kd recipe.epochs=10",
+        _train,
+    ),
+    "leaderboard": (
+        "Turn records into Markdown, CSV and one HTML page.",
+        "kd-bench leaderboard --records runs --out board",
+        _leaderboard,
+    ),
+    "list": ("List what there is to choose from.", "kd-bench list models --like resnet", _list),
+}

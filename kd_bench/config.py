@@ -1,0 +1,308 @@
+"""The schema of a composed configuration, and its checks.
+
+``check`` turns what Hydra composed into a :class:`RunConfig` or raises one line that names the key, the value and what
+is allowed, before any data is touched. Nothing changes a value afterwards.
+"""
+
+import importlib
+import inspect
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.errors import PydanticUserError
+
+from kd_bench.errors import ConfigError, nearest
+from kd_bench.types import Count, Fraction, OpenFraction, Positive, PositiveInt
+
+# Where a `_target_` may point, by its place in the configuration. Modules named in `plugins` may stand in two of them.
+ALLOWED_TARGETS: dict[str, tuple[str, ...]] = {
+    "method": ("kd_bench.methods.",),
+    "dataset.source": ("kd_bench.data.",),
+    "recipe.optimizer": ("torch.optim.",),
+    "recipe.scheduler": ("torch.optim.lr_scheduler.",),
+    "logger": ("kd_bench.tracking.",),
+}
+_PLUGIN_SLOTS = ("method", "dataset.source")
+
+Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+Name = Annotated[str, Field(min_length=1)]
+Node = dict[str, Any]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DatasetConfig(_Strict):
+    source: Node
+    num_classes: Annotated[int, Field(ge=2)]
+    image_size: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
+    mean: Channels
+    std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
+    validation_fraction: OpenFraction
+    train_samples: PositiveInt | None
+
+
+class StudentConfig(_Strict):
+    name: Name
+    pretrained: bool
+    kwargs: Node
+
+
+class TeacherConfig(_Strict):
+    name: Name | None
+    pretrained: bool
+    kwargs: Node
+    checkpoint: Name
+    seed: Count
+    expected_top1: Fraction | None
+    overrides: Node
+
+
+class AugmentationConfig(_Strict):
+    crop_padding: Count
+    horizontal_flip: bool
+
+
+class RecipeConfig(_Strict):
+    epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]
+    optimizer: Node
+    scheduler: Node | None
+    augmentation: AugmentationConfig
+    selection: Literal["last", "best_on_validation"]
+
+
+class TrainerConfig(_Strict):
+    accelerator: Literal["cpu", "gpu"]
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"]
+    channels_last: bool
+    threads: PositiveInt | None
+    checkpoint_every_n_epochs: PositiveInt
+    log_every_n_steps: PositiveInt
+    progress: Literal["auto", "bar", "lines", "none"]
+
+
+class PathsConfig(_Strict):
+    runs: Name
+    data: Name
+
+
+class NamesConfig(_Strict):
+    dataset: Name
+    method: Name
+    recipe: Name
+
+
+class ChainConfig(_Strict):
+    generations: Count
+
+
+class RunConfig(_Strict):
+    """A checked configuration. ``method``, ``dataset.source``, ... are nodes whose ``_target_`` may be instantiated."""
+
+    dataset: DatasetConfig
+    teacher: TeacherConfig
+    student: StudentConfig
+    method: Node
+    recipe: RecipeConfig
+    trainer: TrainerConfig
+    logger: Node
+    chain: ChainConfig
+    seed: Count
+    study: str | None
+    plugins: list[str]
+    paths: PathsConfig
+    names: NamesConfig
+
+    @property
+    def runs(self) -> Path:
+        return Path(self.paths.runs).expanduser()
+
+
+def check(cfg: DictConfig) -> RunConfig:
+    """Check a composed configuration as far as that is possible without building anything.
+
+    Raises:
+        ConfigError: one line with every problem found.
+    """
+    container = _resolved(cfg)
+    _check_values(container)
+    config: RunConfig = _validated(RunConfig, container, "")
+    load_plugins(config.plugins)
+    slots = {
+        "method": config.method,
+        "dataset.source": config.dataset.source,
+        "recipe.optimizer": config.recipe.optimizer,
+        "recipe.scheduler": config.recipe.scheduler,
+        "logger": config.logger,
+    }
+    checked = {slot: _checked_node(slot, node, config.plugins) for slot, node in slots.items() if node is not None}
+    _check_no_other_targets(container, slots)
+    recipe = config.recipe.model_copy(
+        update={"optimizer": checked["recipe.optimizer"], "scheduler": checked.get("recipe.scheduler")}
+    )
+    dataset = config.dataset.model_copy(update={"source": checked["dataset.source"]})
+    update = {"method": checked["method"], "logger": checked["logger"], "recipe": recipe, "dataset": dataset}
+    return config.model_copy(update=update)
+
+
+def load_plugins(plugins: list[str]) -> None:
+    """Import the modules that the user named. They are looked for in the working directory too.
+
+    Raises:
+        ConfigError: a module that is missing or fails at import, with its own reason.
+    """
+    here = str(Path.cwd())
+    if plugins and here not in sys.path:
+        sys.path.append(here)
+    for name in plugins:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever a foreign module may raise
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ConfigError(f"plugins: {name!r} cannot be imported: {reason}") from error
+
+
+def _resolved(cfg: DictConfig) -> Node:
+    for key, value in _leaves(OmegaConf.to_container(cfg, resolve=False)):
+        if isinstance(value, str) and "${oc.env" in value and not key.startswith("paths."):
+            raise ConfigError(
+                f"{key}: environment variables are allowed in paths only, since configurations are stored"
+            )
+    try:
+        container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "the configuration"
+        raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
+    assert isinstance(container, dict)
+    container.pop("hydra", None)
+    return {str(key): value for key, value in container.items()}
+
+
+def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for position, value in enumerate(node):
+            yield from _leaves(value, f"{key}[{position}]")
+    else:
+        yield key, node
+
+
+def _check_values(container: Node) -> None:
+    for key, value in _leaves(container):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key}={value}: must be a finite number")
+
+
+def _validated(model: type[BaseModel], value: Any, key: str) -> Any:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_problem(model, dict(e), key) for e in error.errors())) from None
+
+
+def _problem(model: type[BaseModel], error: dict[str, Any], prefix: str) -> str:
+    path = ".".join(str(part) for part in error["loc"])
+    key = f"{prefix}.{path}" if prefix else path
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(model, error["loc"][:-1])
+        hint = nearest(str(error["loc"][-1]), known) or f"; allowed: {', '.join(known) or 'none'}"
+        return f"{key}: unknown key{hint}"
+    if error["type"] == "missing":
+        return f"{key}: is missing"
+    message = error["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return f"{key}={error['input']!r}: {message}"
+
+
+def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)
+
+
+def _checked_node(key: str, node: Node, plugins: list[str]) -> Node:
+    """Check a node with a ``_target_`` against the allow-list and the target's signature; its values normalised.
+
+    Numbers take the type of the annotation, so that ``temperature=4`` and ``temperature=4.0`` are the same run.
+    """
+    slot = next(name for name in ALLOWED_TARGETS if key == name or key.startswith(f"{name}."))
+    target = _allowed_target(key, node, slot, plugins)
+    nested = {name: value for name, value in node.items() if name != "_target_" and _has_target(value)}
+    plain = {name: value for name, value in node.items() if name != "_target_" and name not in nested}
+    model = _signature_model(target, set(nested))
+    dump = _validated(model, {**plain, **dict.fromkeys(nested)}, key).model_dump(exclude_unset=True)
+    for name, value in nested.items():
+        dump[name] = {part: _checked_node(f"{key}.{name}.{part}", child, plugins) for part, child in value.items()}
+    return {"_target_": node["_target_"], **dump}
+
+
+def _has_target(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(v, Mapping) and "_target_" in v for v in value.values())
+
+
+def _allowed_target(key: str, node: Node, slot: str, plugins: list[str]) -> Any:
+    path = node.get("_target_")
+    prefixes = ALLOWED_TARGETS[slot]
+    if slot in _PLUGIN_SLOTS:
+        prefixes += tuple(f"{name}." for name in plugins)
+    if not isinstance(path, str) or not path.startswith(prefixes):
+        allowed = ", ".join(f"{prefix}*" for prefix in prefixes)
+        raise ConfigError(f"{key}._target_={path!r}: is not allowed here; allowed: {allowed}")
+    module, _, attribute = path.rpartition(".")
+    try:
+        target = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError):
+        raise ConfigError(f"{key}._target_={path!r}: there is no such class") from None
+    # An imported name such as kd_bench.methods.kd.torch would lead out of the allowed modules again.
+    if inspect.ismodule(target) or not callable(target) or not f"{target.__module__}.".startswith(prefixes):
+        raise ConfigError(f"{key}._target_={path!r}: is not a class of an allowed module")
+    return target
+
+
+def _signature_model(target: Any, nested: set[str]) -> type[BaseModel]:
+    """A pydantic model of a callable's keyword arguments; what the program itself passes is left out."""
+    own = target.__module__.startswith("torch.")
+    supplied = {"self", "params", "optimizer", "run"}
+    fields: dict[str, Any] = {}
+    parameters = inspect.signature(target, eval_str=not own).parameters.values()
+    for parameter in parameters:
+        if parameter.name in supplied or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        untyped = parameter.annotation is parameter.empty or isinstance(parameter.annotation, str)
+        annotation = Any if untyped or parameter.name in nested else _without_tensor(parameter.annotation)
+        fields[parameter.name] = (annotation, ... if parameter.default is parameter.empty else parameter.default)
+    # torch's annotations ask for tuples, which YAML does not have.
+    config = ConfigDict(extra="forbid", strict=not own, arbitrary_types_allowed=True)
+    try:
+        return create_model(target.__name__, __config__=config, **fields)
+    except PydanticUserError as error:
+        raise ConfigError(f"{target.__module__}.{target.__name__}: its signature cannot be checked: {error}") from error
+
+
+def _without_tensor(annotation: Any) -> Any:
+    """``float | Tensor``, as torch's optimizers have it, to ``float``: YAML has no tensors."""
+    members = get_args(annotation)
+    if not any(getattr(member, "__name__", "") == "Tensor" for member in members):
+        return annotation
+    return Union[tuple(member for member in members if getattr(member, "__name__", "") != "Tensor")]  # noqa: UP007
+
+
+def _check_no_other_targets(container: Node, slots: Mapping[str, Any]) -> None:
+    """No ``_target_`` outside the slots, and none of Hydra's other instantiation keys anywhere."""
+    for key, value in _leaves(container):
+        name = key.rpartition(".")[2]
+        allowed = any(key.startswith(f"{slot}.") for slot in slots)
+        if name in ("_partial_", "_args_", "_recursive_", "_convert_") or (name == "_target_" and not allowed):
+            raise ConfigError(f"{key}={value!r}: is not allowed here")

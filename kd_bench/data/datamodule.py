@@ -1,0 +1,132 @@
+"""Splits to batches. One data module serves every data set that fits into memory."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from kd_bench.data.augmentation import Augmentation, as_float
+from kd_bench.data.batch import Batch, DataSpec
+from kd_bench.data.randomness import ORDER, uniform
+from kd_bench.data.source import ImageArrays, Split
+from kd_bench.data.splits import carve
+from kd_bench.errors import ConfigError
+
+EVALUATION_BATCH = 512
+
+
+class InMemory(Dataset[Batch]):
+    """A split whose item is a whole batch: an index tensor in, a :class:`Batch` of uint8 images out."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: Tensor) -> Batch:
+        return Batch(self.split.images[index], self.split.targets[index], index)
+
+
+class EpochOrder(Sampler[Tensor]):
+    """Index tensors of one epoch's batches; the order is a function of (seed, epoch).
+
+    Lightning calls ``set_epoch``, counting from 0 in each stage of a run; ``offset`` is the number of epochs that
+    earlier stages used up. A last batch of a single sample is left out: batch norm cannot train on it.
+    """
+
+    def __init__(self, samples: int, batch_size: int, seed: int, offset: int = 0) -> None:
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.offset = self.epoch = offset
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch + self.offset
+
+    def __len__(self) -> int:
+        full, rest = divmod(self.samples, self.batch_size)
+        return full + (rest > 1 or not full)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        order = uniform(self.seed, self.epoch, ORDER, torch.arange(self.samples)).argsort(stable=True)
+        return iter(torch.split(order, self.batch_size)[: len(self)])
+
+
+class InOrder(Sampler[Tensor]):
+    """Every sample once, in order."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return -(-self.samples // EVALUATION_BATCH)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(torch.split(torch.arange(self.samples), EVALUATION_BATCH))
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+def _loader(split: Split, sampler: Sampler[Tensor]) -> DataLoader[Batch]:
+    # An own generator: the loader must not draw its base seed from the global one, which belongs to the training.
+    return DataLoader(InMemory(split), sampler=sampler, batch_size=None, collate_fn=_as_is, generator=torch.Generator())
+
+
+class ImageDataModule(pl.LightningDataModule):
+    """Training, validation and test batches of one data set.
+
+    Args:
+        arrays: the data set; its test split is touched by evaluation only.
+        spec: what the networks know of it.
+        augmentation: of the training batches.
+        batch_size: samples a training step.
+        seed: of order and augmentation.
+        validation_fraction: share of the training data carved out for selection.
+        train_samples: stratified subset of the rest to train on; all of it if null.
+        views: augmented views of each training image.
+    """
+
+    def __init__(
+        self,
+        arrays: ImageArrays,
+        spec: DataSpec,
+        augmentation: Augmentation,
+        batch_size: int,
+        seed: int,
+        validation_fraction: float,
+        train_samples: int | None = None,
+        views: int = 1,
+    ) -> None:
+        super().__init__()
+        self.spec, self.augmentation, self.views = spec, augmentation, views
+        self.batch_size, self.seed = batch_size, seed
+        self.epoch_offset = 0  # epochs that an earlier stage of the same run has used up
+        targets = arrays.train.targets
+        validation, train = carve(targets, round(validation_fraction * len(targets)), "validation")
+        if train_samples is not None:
+            if train_samples > len(train):
+                raise ConfigError(f"dataset.train_samples={train_samples}: there are only {len(train)}")
+            subset, _ = carve(targets[train], train_samples, "train_samples")
+            train = train[subset]
+        self.train, self.validation = arrays.train.subset(train), arrays.train.subset(validation)
+        self.test = arrays.test
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return _loader(self.train, EpochOrder(len(self.train), self.batch_size, self.seed, self.epoch_offset))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self.evaluation_loader(self.validation)
+
+    def evaluation_loader(self, split: Split) -> DataLoader[Batch]:
+        return _loader(split, InOrder(len(split)))
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Augment on the device, where whole batches are cheap."""
+        if self.trainer is not None and self.trainer.training:
+            epoch = self.trainer.current_epoch + self.epoch_offset
+            return self.augmentation.views(batch, self.seed, epoch, self.views)
+        return batch._replace(images=as_float(batch.images))

@@ -1,0 +1,60 @@
+"""Random numbers as a function of (seed, epoch, stream, sample index), on any device and in any order.
+
+A counter-based generator (SplitMix64's output function, Steele et al. 2014, over a mixed key): no state to save, so a
+resumed run, another worker layout or a cached teacher output sees the same order and the same augmentation.
+"""
+
+import torch
+from torch import Tensor
+
+_MASK = (1 << 64) - 1
+_GAMMA, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+# Streams: independent uses of randomness for one sample in one epoch. A number, once used, keeps its meaning.
+ORDER, CROP_ROW, CROP_COLUMN, FLIP = 1, 2, 3, 4
+VIEW_STRIDE = 1000  # the streams of view v start at v * VIEW_STRIDE
+
+
+def mix(value: int) -> int:
+    """SplitMix64's output for state ``value``: a bijection of 64-bit integers that scatters them."""
+    z = (value + _GAMMA) & _MASK
+    z = ((z ^ (z >> 30)) * _FIRST) & _MASK
+    z = ((z ^ (z >> 27)) * _SECOND) & _MASK
+    return z ^ (z >> 31)
+
+
+def key(*parts: int) -> int:
+    """One 64-bit key from several integers; order matters."""
+    state = 0
+    for part in parts:
+        state = mix(state ^ (part & _MASK))
+    return state
+
+
+def derive_seed(*parts: int) -> int:
+    """A seed for torch's, numpy's and Python's generators, in [0, 2**32)."""
+    return key(*parts) >> 32
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _shifted(z: Tensor, bits: int) -> Tensor:
+    """Logical right shift: torch's is arithmetic."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def uniform(seed: int, epoch: int, stream: int, index: Tensor) -> Tensor:
+    """One number in [0, 1) per sample: float64, the shape of ``index`` (int64)."""
+    z = index ^ _signed(key(seed, epoch, stream))
+    z = z + _signed(_GAMMA)
+    z = (z ^ _shifted(z, 30)) * _signed(_FIRST)
+    z = (z ^ _shifted(z, 27)) * _signed(_SECOND)
+    z = z ^ _shifted(z, 31)
+    return _shifted(z, 11).to(torch.float64) * 2.0**-53
+
+
+def integers(seed: int, epoch: int, stream: int, index: Tensor, bound: int) -> Tensor:
+    """One integer in [0, bound) per sample: int64."""
+    return (uniform(seed, epoch, stream, index) * bound).long()

@@ -1,0 +1,118 @@
+"""From a module and data to trained weights: Lightning's trainer, stage by stage, resumed where it was left."""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, Checkpoint
+
+from kd_bench.config import TrainerConfig
+from kd_bench.data.datamodule import ImageDataModule
+from kd_bench.distillation import DistillationModule
+from kd_bench.runs.checkpoints import AtomicCheckpointIO, checkpoint_stem, latest_checkpoint
+from kd_bench.tracking import Guarded
+
+HEARTBEAT_SECONDS = 2.0
+PRETRAINING, TRAINING = 0, 1
+UNHELPFUL_WARNINGS = (
+    ".*LeafSpec.*",  # Lightning's own use of torch
+    ".*srun.*",  # a SLURM client on the machine is no reason to use it
+    ".*does not have many workers.*",  # batches are cut from memory
+    ".*number of training batches.*",  # the meter is read out at the end of each epoch too
+    ".*tensorboardX.*",
+)
+
+
+class EpochCheckpoint(Checkpoint):
+    """Saves at epoch ends, after the module has written its history, and gives a sign of life."""
+
+    def __init__(self, directory: Path, stage: int, every: int, alive: Callable[[int], None]) -> None:
+        self._directory, self._stage, self._every, self._alive = directory, stage, every, alive
+        self._last = 0.0
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, DistillationModule)
+        done = trainer.current_epoch + 1
+        if done % self._every == 0 or done == trainer.max_epochs:
+            trainer.save_checkpoint(checkpoint_stem(self._directory, self._stage, done))
+        if time.monotonic() - self._last > HEARTBEAT_SECONDS or done == trainer.max_epochs:
+            self._last = time.monotonic()
+            self._alive(pl_module.earlier_epochs + done)
+
+
+def fit(
+    module: DistillationModule,
+    data: ImageDataModule,
+    epochs: int,
+    config: TrainerConfig,
+    directory: Path,
+    trackers: list[Guarded],
+    callbacks: Iterable[Callable[[], list[Callback]]],
+    alive: Callable[[int], None],
+) -> None:
+    """Run the pretraining stage (if the method declares one) and the training stage.
+
+    Args:
+        directory: of the run; its newest checkpoint says where to go on.
+        callbacks: makers, since each stage has a trainer of its own.
+        alive: is told the number of epochs done, now and then.
+    """
+    found = latest_checkpoint(directory)
+    for stage in (PRETRAINING, TRAINING):
+        stage_epochs = epochs if stage == TRAINING else module.method.pretrain_epochs
+        if not stage_epochs or (found and stage < found[1]):
+            continue
+        module.pretraining = stage == PRETRAINING
+        module.earlier_epochs = data.epoch_offset = 0 if module.pretraining else module.method.pretrain_epochs
+        every = EpochCheckpoint(directory, stage, config.checkpoint_every_n_epochs, alive)
+        trainer = _trainer(
+            config, stage_epochs, directory, trackers, [*(c for make in callbacks for c in make()), every]
+        )
+        start = str(found[0]) if found and stage == found[1] else None
+        with quiet_lightning():
+            trainer.fit(module, datamodule=data, ckpt_path=start)
+        module.earlier_steps += trainer.global_step
+
+
+def _trainer(
+    config: TrainerConfig, epochs: int, directory: Path, trackers: list[Guarded], callbacks: list[Callback]
+) -> pl.Trainer:
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    with quiet_lightning():
+        return pl.Trainer(
+            accelerator=config.accelerator,
+            devices=1,
+            precision=config.precision,
+            max_epochs=epochs,
+            logger=trackers or False,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=directory,
+            log_every_n_steps=config.log_every_n_steps,
+            enable_progress_bar=any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks),
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            deterministic="warn" if config.accelerator == "gpu" else None,
+        )
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Lightning's advertisements, and its advice that does not hold here, are not for our users."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for message in UNHELPFUL_WARNINGS:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        logger.setLevel(level)

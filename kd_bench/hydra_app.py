@@ -1,0 +1,114 @@
+"""``kd-bench train`` as a Hydra application: overrides, ``-m`` sweeps, launchers, ``--cfg``, shell completion.
+
+Hydra's own errors become one line; ours pass through it.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterable
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from kd_bench.errors import ConfigError, KDBenchError, SweepError, nearest
+from kd_bench.paths import CONF
+
+
+def train(arguments: list[str]) -> int:
+    """Run the application on ``arguments``.
+
+    Raises:
+        KDBenchError: the expected failures of a single run, a wrong configuration, or SweepError.
+    """
+    failures: list[KDBenchError] = []
+
+    def task(cfg: DictConfig) -> None:
+        from kd_bench.train import run
+
+        try:
+            run(cfg)
+        except KDBenchError as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise
+            failures.append(error)  # raised below: Hydra would announce it in its own words first
+
+    # Hydra reports errors itself and exits unless asked not to.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv = [sys.argv[0], *arguments]
+    config_dir = _value_of("--config-dir", arguments)
+    if config_dir:
+        # Plugins that lie in or beside a folder of configurations are found.
+        sys.path += [os.path.abspath(config_dir), os.path.dirname(os.path.abspath(config_dir))]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_explain(error, arguments)) from error
+    except KDBenchError as error:
+        raise SweepError(f"a job of the sweep failed, the others ran: {error}") from error
+    if failures:
+        raise failures[0]
+    return 0
+
+
+def complete(arguments: list[str], commands: Iterable[str]) -> int:
+    """Shell completion: of the command's name here, of everything behind ``train`` by Hydra."""
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split(" ")
+    if "query=" in " ".join(arguments) and len(words) <= 2:
+        print(" ".join(name for name in commands if name.startswith(words[-1])))
+        return 0
+    if len(words) > 2 and words[1] != "train":
+        return 0
+    os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
+    return train(arguments)
+
+
+def _value_of(flag: str, arguments: list[str]) -> str | None:
+    for position, argument in enumerate(arguments):
+        if argument in (flag, "-cd") and position + 1 < len(arguments):
+            return arguments[position + 1]
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2]
+    return None
+
+
+def _explain(error: Exception, arguments: list[str]) -> str:
+    """One line that names the key, what was found and the nearest valid choice."""
+    cause: BaseException = error
+    while cause.__cause__ is not None and not isinstance(cause, MissingConfigException):
+        cause = cause.__cause__
+    if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
+        group, _, choice = cause.missing_cfg_file.rpartition("/")
+        options = [str(option) for option in cause.options or []]
+        hint = nearest(choice, options) or f"; allowed: {', '.join(sorted(options))}"
+        return f"{group}={choice!r}: no such choice{hint}"
+    text = "\n".join(str(e) for e in (error, cause))
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return _unknown_key(match[1], arguments)
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(cause).__name__)
+
+
+def _unknown_key(key: str, arguments: list[str]) -> str:
+    parent, _, name = key.rpartition(".")
+    known = _keys(parent, arguments)
+    hint = nearest(name, known) or (f"; allowed: {', '.join(sorted(known))}" if known else "")
+    return f"{key}: unknown key{hint}"
+
+
+def _keys(parent: str, arguments: list[str]) -> list[str]:
+    """The keys below ``parent`` in the configuration that the chosen files alone give."""
+    choices = [a for a in arguments if re.fullmatch(r"[a-z]+=[\w/]+", a) and (CONF / a.partition("=")[0]).is_dir()]
+    config_dir = _value_of("--config-dir", arguments)
+    search = [f"hydra.searchpath=[file://{os.path.abspath(config_dir)}]"] if config_dir else []
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = hydra.compose("train", overrides=[*choices, *search])
+    except (HydraException, OmegaConfBaseException):
+        return []
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    return [str(name) for name in node if name != "_target_"] if isinstance(node, DictConfig) else []

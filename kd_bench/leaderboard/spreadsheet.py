@@ -1,0 +1,95 @@
+"""The leaderboard as CSV: one line a row, fractions with full precision, empty where a value is missing."""
+
+import csv
+import io
+from collections.abc import Callable
+
+from kd_bench.leaderboard.board import Board, Leaderboard
+from kd_bench.leaderboard.entries import options_text
+from kd_bench.leaderboard.escape import for_csv
+from kd_bench.leaderboard.rows import Row
+from kd_bench.statistics import Estimate
+
+Value = str | int | float | bool | None
+
+IDENTITY: dict[str, Callable[[Board, Row], Value]] = {
+    "board": lambda board, row: board.identifier,
+    "dataset": lambda board, row: board.dataset.name,
+    "dataset_sha256": lambda board, row: board.dataset.content_sha256,
+    "train_samples": lambda board, row: board.dataset.train_samples,
+    "validation_samples": lambda board, row: board.dataset.validation_samples,
+    "test_samples": lambda board, row: board.dataset.test_samples,
+    "teacher": lambda board, row: board.teacher.name if board.teacher else None,
+    "teacher_weights_sha256": lambda board, row: board.teacher.weights_sha256 if board.teacher else None,
+    "teacher_test_top1": lambda board, row: board.teacher.test_top1 if board.teacher else None,
+    "student": lambda board, row: board.student,
+    "recipe": lambda board, row: board.recipe,
+    "board_options": lambda board, row: options_text(board.options).strip(),
+    "rank_first": lambda board, row: row.rank[0] if row.rank else None,
+    "rank_last": lambda board, row: row.rank[1] if row.rank else None,
+    "evidence": lambda board, row: row.evidence,
+    "significantly_best": lambda board, row: row.best,
+    "method": lambda board, row: row.entry.name,
+    "generation": lambda board, row: row.entry.generation,
+    "method_options": lambda board, row: options_text(row.entry.options).strip(),
+    "family": lambda board, row: row.entry.latest.method.family,
+    "paper": lambda board, row: row.entry.latest.method.paper,
+    "selection": lambda board, row: row.entry.selection,
+    "seeds": lambda board, row: " ".join(str(run.seed) for run in row.entry.runs),
+    "runs": lambda board, row: " ".join(run.run_id for run in row.entry.runs),
+    "finished_runs": lambda board, row: row.top1.n,
+    "failed_runs_of_method": lambda board, row: row.failed,
+    "unfinished_runs_of_method": lambda board, row: row.unfinished,
+    "further_runs_left_out": lambda board, row: row.entry.left_out,
+}
+
+
+def _estimate(name: str, get: Callable[[Row], Estimate | None]) -> dict[str, Callable[[Board, Row], Value]]:
+    def part(attribute: str) -> Callable[[Board, Row], Value]:
+        return lambda board, row: getattr(get(row), attribute, None)
+
+    return {
+        f"{name}_mean": part("mean"),
+        f"{name}_ci95_low": part("low"),
+        f"{name}_ci95_high": part("high"),
+        f"{name}_n": part("n"),
+    }
+
+
+COLUMNS: dict[str, Callable[[Board, Row], Value]] = {
+    **IDENTITY,
+    **_estimate("test_top1", lambda row: row.top1),
+    "test_top1_best_on_validation_mean": lambda board, row: row.best_on_validation,
+    **_estimate("difference_to_scratch", lambda row: row.scratch_difference),
+    **_estimate("difference_to_kd", lambda row: row.kd_difference),
+    "p_value_vs_kd_holm": lambda board, row: row.kd_p,
+    "retention": lambda board, row: row.retention,
+    "gap_closed": lambda board, row: row.gap_closed,
+    "teacher_agreement": lambda board, row: row.agreement,
+    "negative_flips": lambda board, row: row.negative_flips,
+    "ece": lambda board, row: row.ece,
+    "ece_noise_floor": lambda board, row: row.ece_noise_floor,
+    "nll": lambda board, row: row.nll,
+    "parameters": lambda board, row: row.parameters,
+    "macs": lambda board, row: row.macs,
+    "train_seconds": lambda board, row: row.train_seconds,
+}
+
+
+def csv_text(leaderboard: Leaderboard) -> str:
+    """All boards in one table, in the order of the page; the header is there without any row, too."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for board in leaderboard.boards:
+        for row in board.rows:
+            writer.writerow([_plain(get(board, row)) for get in COLUMNS.values()])
+    return buffer.getvalue()
+
+
+def _plain(value: Value) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return for_csv(value) if isinstance(value, str) else repr(value)

@@ -1,0 +1,109 @@
+"""Sentences and small tables that Markdown and HTML share."""
+
+from datetime import timezone
+
+from kd_bench import __version__
+from kd_bench.leaderboard.board import Board, Leaderboard
+from kd_bench.leaderboard.columns import MISSING, count, percent, seconds
+from kd_bench.leaderboard.escape import visible
+from kd_bench.runs.states import RunState
+from kd_bench.statistics import sampling_half_width
+
+TITLE = "kd_bench leaderboard"
+VERSION_LINE = f"Computed from records by kd_bench {__version__}."
+EMPTY = "There are no finished student runs to rank."
+TEACHER_COLUMNS = ("Teacher", "Dataset", "Recipe", "Seed", "Test top-1 %", "Parameters", "MACs", "Train s", "Run")
+STATE_COLUMNS = (
+    "State",
+    "Method",
+    "Dataset",
+    "Teacher",
+    "Student",
+    "Recipe",
+    "Seed",
+    "Epoch",
+    "Cause",
+    "Updated",
+    "Run",
+)
+REJECTED_COLUMNS = ("File", "Reason")
+NUMERIC_COLUMNS = frozenset({"Seed", "Test top-1 %", "Parameters", "MACs", "Train s", "Epoch"})
+HASH_LENGTH = 10
+NAME_LIMIT = 60
+
+
+def header(leaderboard: Leaderboard) -> str:
+    found = leaderboard.collection
+    return counts(len(found.records), found.unfinished, found.failed, len(found.rejected))
+
+
+def counts(records: int, unfinished: int, failed: int, rejected: int) -> str:
+    noun = "record" if records == 1 else "records"
+    return f"{records} {noun}, {unfinished} unfinished, {failed} failed, {rejected} rejected"
+
+
+def facts(board: Board) -> list[str]:
+    """What the board's numbers refer to: the data, the teacher, and how far the test split can tell rows apart."""
+    data = board.dataset
+    height, width = data.image_size
+    lines = [
+        f"{data.num_classes} classes, {height}×{width} pixels. Trained on {data.train_samples}, validated on"
+        f" {data.validation_samples}, tested on {data.test_samples} images (data {data.content_sha256[:HASH_LENGTH]})."
+    ]
+    if board.teacher:
+        teacher = board.teacher
+        lines.append(
+            f"Teacher {visible(teacher.name, NAME_LIMIT)}: {percent(teacher.test_top1)} % test top-1,"
+            f" {count(teacher.parameters)} parameters, {count(teacher.macs)} MACs"
+            f" (weights {teacher.weights_sha256[:HASH_LENGTH]})."
+        )
+    accuracy = max(row.top1.mean for row in board.rows)
+    width_of_sampling = sampling_half_width(accuracy, data.test_samples)
+    if width_of_sampling:
+        lines.append(
+            f"Another test split of this size would move an accuracy of {percent(accuracy)} % by"
+            f" ± {percent(width_of_sampling)} points (95 %)."
+        )
+    return lines
+
+
+def teacher_rows(leaderboard: Leaderboard) -> list[tuple[str, ...]]:
+    return [
+        (
+            record.student.name,
+            record.dataset.name,
+            record.recipe,
+            str(record.seed),
+            percent(record.headline().test.top1),
+            count(record.student.parameters),
+            count(record.student.macs),
+            seconds(record.times.train_seconds),
+            record.run_id,
+        )
+        for record in leaderboard.teachers
+    ]
+
+
+def state_rows(leaderboard: Leaderboard) -> list[tuple[str, ...]]:
+    return [_state_row(state) for state in leaderboard.collection.states]
+
+
+def _state_row(state: RunState) -> tuple[str, ...]:
+    updated = state.updated_at if state.updated_at.tzinfo else state.updated_at.replace(tzinfo=timezone.utc)
+    return (
+        state.state,
+        state.method,
+        state.dataset,
+        state.teacher or MISSING,
+        state.student,
+        state.recipe,
+        str(state.seed),
+        f"{state.epoch}/{state.epochs}",
+        state.cause or MISSING,
+        f"{updated.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC",
+        state.run_id,
+    )
+
+
+def rejected_rows(leaderboard: Leaderboard) -> list[tuple[str, ...]]:
+    return [(rejected.path, rejected.reason) for rejected in leaderboard.collection.rejected]

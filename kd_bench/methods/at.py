@@ -1,0 +1,69 @@
+"""Attention transfer."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from kd_bench.data.batch import Batch, DataSpec
+from kd_bench.errors import ConfigError
+from kd_bench.losses import cross_entropy
+from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.models.features import FeatureTap, Outputs, pair_stages
+from kd_bench.types import Count, NonNegative, PositiveInt
+
+
+def attention(stage: Tensor, power: int) -> Tensor:
+    """Channel mean of ``stage ** power``, flattened over space and L2-normalised per sample: (B, C, H, W) to (B, H*W).
+
+    Without an absolute value, as in the code: an odd power keeps the sign.
+    """
+    return F.normalize(stage.pow(power).mean(dim=1).flatten(1), dim=1)
+
+
+def at_loss(student_stage: Tensor, teacher_stage: Tensor, power: int) -> Tensor:
+    """Mean squared difference of two attention maps over batch and positions (Zagoruyko & Komodakis 2017, equation 2).
+
+    The paper takes the norm of the difference; the mean over positions, as in the authors' code, is why the weight is
+    as large as 1000. The larger map is average-pooled to the smaller one before the power is taken.
+
+    Args:
+        student_stage, teacher_stage: (B, C, H, W), channels and sizes may differ.
+        power: exponent p >= 1; 2 in all published results.
+    """
+    height = min(student_stage.shape[2], teacher_stage.shape[2])
+    width = min(student_stage.shape[3], teacher_stage.shape[3])
+    student, teacher = (
+        stage if stage.shape[2:] == (height, width) else F.adaptive_avg_pool2d(stage, (height, width))
+        for stage in (student_stage, teacher_stage)
+    )
+    return (attention(student, power) - attention(teacher, power)).pow(2).mean()
+
+
+class AT(Method):
+    """``CE + at_weight * sum over stages of the attention distance``.
+
+    Args:
+        skip_stages: paired stages left out from the shallow end; 1 leaves out the stem, as the published code does.
+    """
+
+    paper = "Zagoruyko & Komodakis 2017, arXiv:1612.03928"
+    family = "features"
+
+    def __init__(self, ce_weight: NonNegative, at_weight: NonNegative, power: PositiveInt, skip_stages: Count) -> None:
+        super().__init__()
+        self.ce_weight, self.at_weight, self.power, self.skip_stages = ce_weight, at_weight, power, skip_stages
+
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
+        assert teacher is not None  # the configuration check guarantees it
+        pairs = pair_stages(student.stage_shapes, teacher.stage_shapes)
+        self.pairs = pairs[self.skip_stages :]
+        if not self.pairs:
+            raise ConfigError(
+                f"method.skip_stages={self.skip_stages} leaves no stage of {len(pairs)} pairs; stages of "
+                f"{student.name}: {student.stage_shapes}, of {teacher.name}: {teacher.stage_shapes}"
+            )
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        teacher_stages = teacher_outputs(teacher).stages
+        losses = [at_loss(student.stages[i], teacher_stages[j], self.power) for i, j in self.pairs]
+        ce = cross_entropy(student.logits, batch.targets)
+        return {"ce": self.ce_weight * ce, "at": self.at_weight * sum(losses[1:], start=losses[0])}

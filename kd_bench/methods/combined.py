@@ -1,0 +1,79 @@
+"""Several methods' terms in one loss, written in YAML alone."""
+
+from collections.abc import Iterator
+from itertools import chain
+
+from torch import Tensor, nn
+
+from kd_bench.data.batch import Batch, DataSpec
+from kd_bench.errors import ConfigError
+from kd_bench.methods.base import Method, Progress, Requirements
+from kd_bench.models.features import FeatureTap, Outputs
+
+
+def _merged(parts: list[Requirements]) -> Requirements:
+    kinds = {part.teacher for part in parts} - {"none"}
+    if len(kinds) > 1:
+        raise ConfigError(f"method.terms: methods with different teachers cannot be combined: {sorted(kinds)}")
+    return Requirements(
+        teacher=next(iter(kinds), "none"),
+        views=max(part.views for part in parts),
+        pre_activations=any(part.pre_activations for part in parts),
+        min_classes=max(part.min_classes for part in parts),
+    )
+
+
+class Combined(Method):
+    """The sum of the terms of several methods; terms of one name (such as ``ce``) are added up.
+
+    Args:
+        terms: name to method. In YAML each is a whole method node, usually taken over from ``conf/method`` with other
+            weights: see ``kd_at.yaml``.
+
+    Raises:
+        ConfigError: fewer than two methods, different kinds of teacher, or more than one that pretrains or predicts in
+            its own way.
+    """
+
+    family = "combination"
+
+    def __init__(self, terms: dict[str, Method]) -> None:
+        super().__init__()
+        if len(terms) < 2:
+            raise ConfigError(f"method.terms={sorted(terms)}: a combination needs at least two methods")
+        self.terms = nn.ModuleDict(terms)
+        self.paper = "; ".join(dict.fromkeys(method.paper for method in terms.values()))
+        self.requires = _merged([method.requires for method in terms.values()])
+        self.pretraining = [m for m in terms.values() if m.pretrain_epochs]
+        self.predicting = [m for m in terms.values() if type(m).predict is not Method.predict]
+        if len(self.pretraining) > 1 or len(self.predicting) > 1:
+            raise ConfigError("method.terms: at most one method may pretrain, and one change the prediction")
+        self.pretrain_epochs = sum(m.pretrain_epochs for m in self.pretraining)
+
+    def _methods(self) -> dict[str, Method]:
+        return {name: method for name, method in self.terms.items() if isinstance(method, Method)}
+
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
+        for method in self._methods().values():
+            method.build_adapters(student, teacher, data)
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        total: dict[str, Tensor] = {}
+        for method in self._methods().values():
+            for name, value in method(student, teacher, batch, progress).items():
+                total[name] = total[name] + value if name in total else value
+        return total
+
+    def pretrain_terms(
+        self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress
+    ) -> dict[str, Tensor]:
+        return self.pretraining[0].pretrain_terms(student, teacher, batch, progress)
+
+    def pretrain_parameters(self, student: FeatureTap) -> Iterator[nn.Parameter]:
+        return self.pretraining[0].pretrain_parameters(student)
+
+    def predict(self, student: Outputs) -> Tensor:
+        return self.predicting[0].predict(student) if self.predicting else student.logits
+
+    def test_time_modules(self) -> list[nn.Module]:
+        return list(chain.from_iterable(method.test_time_modules() for method in self._methods().values()))

@@ -1,0 +1,90 @@
+"""FitNet hints, trained in one stage beside the labels as the published tables did."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kd_bench.data.batch import Batch, DataSpec
+from kd_bench.errors import ConfigError
+from kd_bench.losses import cross_entropy
+from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.models.features import FeatureTap, Outputs
+from kd_bench.types import Count, NonNegative
+
+
+def hint_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
+    """Mean squared error of two maps (B, C, H, W) over all elements (Romero et al. 2015, equation 3).
+
+    The paper's squared norm is a sum with a factor 1/2; the mean is what RepDistiller and mdistiller compute.
+    """
+    return F.mse_loss(student_map, teacher_map)
+
+
+class Regressor(nn.Module):
+    """Student map to the shape of the teacher's: one convolution, batch norm and ReLU, as in RepDistiller.
+
+    The convolution follows from the heights: 3x3 of stride 2 where the student's map is twice as large, a transposed
+    4x4 of stride 2 where it is half as large, otherwise a valid one of kernel ``1 + H_student - H_teacher`` (1x1 where
+    they are equal). The ReLU cannot match negative values, which Wide ResNet stages have.
+
+    Raises:
+        ConfigError: the student's map is smaller than the teacher's and not half of it.
+    """
+
+    def __init__(self, student: tuple[int, int, int], teacher: tuple[int, int, int]) -> None:
+        super().__init__()
+        (inputs, height, width), (outputs, target_height, target_width) = student, teacher
+        if height == 2 * target_height:
+            self.conv: nn.Module = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
+        elif 2 * height == target_height:
+            self.conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
+        elif height >= target_height and width >= target_width:
+            self.conv = nn.Conv2d(inputs, outputs, (1 + height - target_height, 1 + width - target_width))
+        else:
+            raise ConfigError(
+                f"a hint needs a student map at least half as large as the teacher's: student {height}x{width}, "
+                f"teacher {target_height}x{target_width}"
+            )
+        self.bn = nn.BatchNorm2d(outputs)
+
+    def forward(self, student_map: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(student_map)))
+
+
+def check_hint_stage(stage: int, student: FeatureTap, teacher: FeatureTap) -> None:
+    """Raise ConfigError unless both networks have the stage; lists the shapes there are."""
+    stages = min(len(student.stage_shapes), len(teacher.stage_shapes))
+    if stage >= stages:
+        raise ConfigError(
+            f"method.hint_stage={stage}: allowed 0 to {stages - 1}; stages of {student.name}: {student.stage_shapes}, "
+            f"of {teacher.name}: {teacher.stage_shapes}"
+        )
+
+
+class FitNet(Method):
+    """``CE + hint_weight * MSE(regressor(student stage), teacher stage)`` in one stage.
+
+    Differs from the paper, which trains the hint first and then distils: see ``fitnet_two_stage``.
+
+    Args:
+        hint_stage: index into the stages, the stem being 0. RepDistiller's tables use 2, SimKD's code 1.
+    """
+
+    paper = "Romero et al. 2015, arXiv:1412.6550"
+    family = "features"
+
+    def __init__(self, ce_weight: NonNegative, hint_weight: NonNegative, hint_stage: Count) -> None:
+        super().__init__()
+        self.ce_weight, self.hint_weight, self.hint_stage = ce_weight, hint_weight, hint_stage
+
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
+        assert teacher is not None  # the configuration check guarantees it
+        check_hint_stage(self.hint_stage, student, teacher)
+        self.regressor = Regressor(student.stage_shapes[self.hint_stage], teacher.stage_shapes[self.hint_stage])
+
+    def hint(self, student: Outputs, teacher: Outputs | None) -> Tensor:
+        guided = self.regressor(student.stages[self.hint_stage])
+        return hint_loss(guided, teacher_outputs(teacher).stages[self.hint_stage])
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        ce = cross_entropy(student.logits, batch.targets)
+        return {"ce": self.ce_weight * ce, "hint": self.hint_weight * self.hint(student, teacher)}

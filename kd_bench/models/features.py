@@ -1,0 +1,123 @@
+"""The tap: one pass through any network gives logits, stage maps and the embedding.
+
+Shapes: ``B`` batch, ``K`` classes, ``C, H, W`` map, ``D`` embedding.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kd_bench.data.batch import DataSpec
+from kd_bench.errors import ConfigError
+from kd_bench.models.cifar.base import CifarNetwork
+
+
+class Outputs(NamedTuple):
+    """``logits`` (B, K); ``stages``: list of (B, C, H, W), shallow to deep; ``embedding`` (B, D).
+
+    ``pre_activation``: as ``stages`` before the last ReLU, or None where the network has none.
+    """
+
+    logits: Tensor
+    stages: list[Tensor]
+    embedding: Tensor
+    pre_activation: list[Tensor] | None = None
+
+    def detach(self) -> "Outputs":
+        before = None if self.pre_activation is None else [m.detach() for m in self.pre_activation]
+        return Outputs(self.logits.detach(), [m.detach() for m in self.stages], self.embedding.detach(), before)
+
+
+class FeatureTap(nn.Module):
+    """A network behind its own input normalization, with its intermediate results.
+
+    Uses timm's ``forward_intermediates`` and ``forward_head``: no hooks, no tables of layers. Token maps of
+    transformers come as (B, C, H, W).
+
+    Args:
+        network: any timm network with a classifier.
+        spec: image size and number of classes, for one dry pass that fixes the shapes.
+        mean, std: channel statistics of the images (in [0, 1]) that the network expects.
+
+    Raises:
+        ConfigError: the network cannot take images of this size, or gives another number of logits.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, name: str, network: nn.Module, spec: DataSpec, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
+        super().__init__()
+        self.name, self.network = name, network
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self._classifies_embedding = False
+        outputs = self._dry_pass(spec)
+        self.stage_shapes = [(m.shape[1], m.shape[2], m.shape[3]) for m in outputs.stages]
+        self.embedding_size = outputs.embedding.shape[1]
+        self.has_pre_activations = outputs.pre_activation is not None
+
+    @torch.no_grad()
+    def _dry_pass(self, spec: DataSpec) -> Outputs:
+        training = self.training
+        self.eval()
+        height, width = spec.image_size
+        try:
+            outputs: Outputs = self(spec.example())
+            # Most networks classify exactly the embedding: then the head need not run twice.
+            if isinstance(self.classifier, nn.Module):
+                self._classifies_embedding = torch.equal(self.classifier(outputs.embedding), outputs.logits)
+        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ConfigError(f"{self.name} cannot take {height}x{width} images: {reason}") from error
+        self.train(training)
+        if outputs.logits.shape[1] != spec.num_classes:
+            raise ConfigError(f"{self.name} gives {outputs.logits.shape[1]} logits for {spec.num_classes} classes")
+        return outputs
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The last layer(s), (B, D) to (B, K). A method that borrows a teacher's does not register it."""
+        classifier: nn.Module = self.network.get_classifier()  # type: ignore[operator]
+        return classifier
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Run the network on ``images`` (B, 3, H, W), float in [0, 1]."""
+        x = (images - self.mean) / self.std
+        final, stages, before = self._body(x)
+        embedding: Tensor = self.network.forward_head(final, pre_logits=True)  # type: ignore[operator]
+        if self._classifies_embedding:
+            logits: Tensor = self.classifier(embedding)
+        else:
+            logits = self.network.forward_head(final)  # type: ignore[operator]
+        return Outputs(logits, stages, embedding.flatten(1), before)
+
+    def _body(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor] | None]:
+        if isinstance(self.network, CifarNetwork):
+            outputs = self.network.forward_stages(x, pre_activations=True)
+            return outputs.final, outputs.stages, outputs.pre_activations
+        final, stages = self.network.forward_intermediates(x)  # type: ignore[operator]
+        return final, list(stages), None
+
+
+def pair_stages(student: list[tuple[int, int, int]], teacher: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
+    """Which student stage learns from which teacher stage, as pairs of indices, shallow to deep.
+
+    Networks with as many stages are paired one to one. Otherwise each student stage takes the deepest teacher stage of
+    the closest height (on a logarithmic scale), and of several student stages with one teacher stage the deepest stays.
+
+    Args:
+        student, teacher: shapes (C, H, W) of the stages.
+    """
+    if len(student) == len(teacher):
+        return [(i, i) for i in range(len(student))]
+    taken: dict[int, int] = {}
+    for i, (_, height, _) in enumerate(student):
+        distance = [max(height, h) / min(height, h) for _, h, _ in teacher]
+        closest = max(j for j, d in enumerate(distance) if d == min(distance))
+        taken[closest] = i
+    pairs = sorted((i, j) for j, i in taken.items())
+    return [pair for k, pair in enumerate(pairs) if all(pair[1] > earlier[1] for earlier in pairs[:k])]

@@ -1,0 +1,134 @@
+"""From a trained run to its record."""
+
+from datetime import datetime
+from pathlib import Path
+
+import torch
+
+from kd_bench.building import Pair
+from kd_bench.config import RunConfig
+from kd_bench.data.datamodule import ImageDataModule
+from kd_bench.data.source import ImageArrays
+from kd_bench.evaluation import efficiency
+from kd_bench.models.checkpoints import file_sha256, weights_sha256
+from kd_bench.runs import provenance
+from kd_bench.runs.record import (
+    SCHEMA_VERSION,
+    CodeInfo,
+    DatasetInfo,
+    Environment,
+    Hardware,
+    MethodInfo,
+    Metrics,
+    NetworkInfo,
+    Record,
+    TeacherInfo,
+    Times,
+)
+from kd_bench.runs.states import RunState, now
+from kd_bench.teachers import TeacherWeights
+
+
+def code_and_machine(config: RunConfig) -> tuple[CodeInfo, Environment, Hardware]:
+    device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
+    return provenance.code(), provenance.environment(), provenance.hardware(device)
+
+
+def dataset_info(config: RunConfig, arrays: ImageArrays, data: ImageDataModule) -> DatasetInfo:
+    return DatasetInfo(
+        name=config.names.dataset,
+        content_sha256=arrays.content_sha256,
+        num_classes=config.dataset.num_classes,
+        class_names=arrays.class_names,
+        image_size=config.dataset.image_size,
+        train_samples=len(data.train),
+        validation_samples=len(data.validation),
+        test_samples=len(data.test),
+    )
+
+
+def student_info(pair: Pair) -> NetworkInfo:
+    return NetworkInfo(
+        name=pair.student.name,
+        weights_sha256=weights_sha256(pair.student.network.state_dict()),
+        parameters=efficiency.parameters(pair.student, pair.method),
+        macs=efficiency.macs(pair.student, pair.spec, pair.method),
+    )
+
+
+def teacher_info(pair: Pair, weights: TeacherWeights | None, test_top1: float) -> TeacherInfo | None:
+    if pair.teacher is None or weights is None:
+        return None
+    record = weights.record
+    return TeacherInfo(
+        name=pair.teacher.name,
+        weights_sha256=weights.sha256,
+        parameters=efficiency.parameters(pair.teacher),
+        macs=efficiency.macs(pair.teacher, pair.spec),
+        run_id=record.run_id if record else None,
+        source=weights.source,
+        test_top1=test_top1,
+        train_seconds=record.times.train_seconds if record else None,
+    )
+
+
+def method_info(config: RunConfig, pair: Pair, previous: TeacherWeights | None) -> MethodInfo:
+    return MethodInfo(
+        name=config.names.method,
+        family=pair.method.family,
+        paper=pair.method.paper,
+        target=config.method["_target_"],
+        adapter_parameters=efficiency.adapter_parameters(pair.method),
+        trained_from=previous.record.run_id if previous and previous.record else None,
+        generation=pair.generation,
+    )
+
+
+def make_record(
+    config: RunConfig,
+    state: RunState,
+    pair: Pair,
+    dataset: DatasetInfo,
+    teacher: TeacherInfo | None,
+    method: MethodInfo,
+    metrics: Metrics,
+    history: list[dict[str, float]],
+    times: tuple[datetime, float, float, int],
+    directory: Path,
+    files: list[str],
+) -> Record:
+    """Put the record together.
+
+    Args:
+        times: start, seconds of training, seconds of evaluation, how often the run was taken up again.
+        files: artefacts in ``directory`` to hash.
+    """
+    started, train_seconds, evaluation_seconds, resumed = times
+    code, environment, hardware = code_and_machine(config)
+    return Record(
+        schema_version=SCHEMA_VERSION,
+        run_id=state.run_id,
+        role=state.role,
+        study=config.study,
+        dataset=dataset,
+        teacher=teacher,
+        student=student_info(pair),
+        method=method,
+        recipe=config.names.recipe,
+        selection=config.recipe.selection,
+        seed=config.seed,
+        config=config.model_dump(exclude={"paths", "logger"}),
+        code=code,
+        environment=environment,
+        hardware=hardware,
+        times=Times(
+            started_at=started,
+            finished_at=now(),
+            train_seconds=train_seconds,
+            evaluation_seconds=evaluation_seconds,
+            resumed=resumed,
+        ),
+        metrics=metrics,
+        history=history,
+        artifacts={name: file_sha256(directory / name) for name in files},
+    )

@@ -1,0 +1,60 @@
+"""The directory of a run: named by the fingerprint, held by one process at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from kd_bench.errors import ConfigError, IntegrityError
+from kd_bench.runs.record import RECORD_FILE, Record, read_record
+from kd_bench.runs.states import read_state
+
+WEIGHTS_FILE = "student.safetensors"
+HEAD_FILE = "head.safetensors"  # what a method adds to the student at test time
+PREDICTIONS_FILE = "predictions.safetensors"
+
+
+@contextmanager
+def claim(runs: Path, run_id: str, wait: bool) -> Iterator[Path]:
+    """Hold the directory of a run, made if need be. The operating system frees it however this process ends.
+
+    Args:
+        wait: until another process is done with it, as for a teacher that several students need.
+
+    Raises:
+        ConfigError: another process holds it (and ``wait`` is false).
+        IntegrityError: the directory cannot be made or written.
+    """
+    directory = runs / run_id
+    lock = FileLock(directory / ".lock")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                raise ConfigError(_holder(directory)) from None
+            print(f"{_holder(directory)}; waiting for it", flush=True)
+            lock.acquire()
+    except OSError as error:
+        raise IntegrityError(f"{directory} cannot be written: {error}") from error
+    try:
+        yield directory
+    finally:
+        lock.release()
+
+
+def _holder(directory: Path) -> str:
+    try:
+        state = read_state(directory)
+    except IntegrityError:
+        return f"run {directory.name} is already held by another process"
+    since = state.updated_at.isoformat(timespec="seconds")
+    return f"run {directory.name} is already running (host {state.host}, pid {state.pid}, last sign of life {since})"
+
+
+def finished(directory: Path) -> Record | None:
+    """The record of a finished run, or None."""
+    path = directory / RECORD_FILE
+    return read_record(path) if path.exists() else None

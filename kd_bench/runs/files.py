@@ -1,0 +1,26 @@
+"""Files that are either the old one or the new one, whenever a reader looks or a kill comes."""
+
+import os
+from pathlib import Path
+
+from kd_bench.errors import IntegrityError
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write to a temporary file in the same directory, flush it to the disk, rename it.
+
+    Raises:
+        IntegrityError: the disk is full or the directory cannot be written; whatever ``path`` held is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise IntegrityError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,180 @@
+"""The record of a finished run: typed, immutable, one file per run. Everything a board shows is computed from records.
+
+The JSON Schema of this file is published as ``record.schema.json`` beside it (``python -m kd_bench.runs.record`` writes
+it; a test keeps the two equal). Numbers are JSON numbers; accuracies, rates and errors are fractions in [0, 1], never
+percent; a quantity that was not measured is ``null``, never 0 and never NaN.
+"""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kd_bench.errors import IntegrityError
+from kd_bench.runs.files import write_atomically
+
+SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
+RECORD_FILE = "record.json"
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Strict(BaseModel):
+    """No unknown fields, no conversions between types, no NaN or infinity."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class DatasetInfo(Strict):
+    name: str
+    content_sha256: Sha256
+    num_classes: Annotated[int, Field(ge=2)]
+    class_names: list[str]
+    image_size: Annotated[list[int], Field(min_length=2, max_length=2)]
+    train_samples: Count
+    validation_samples: Count
+    test_samples: Count
+
+
+class NetworkInfo(Strict):
+    """A network as evaluated: what is needed at test time, exits and borrowed classifiers included."""
+
+    name: str
+    weights_sha256: Sha256
+    parameters: Count
+    macs: Annotated[int, Field(ge=0, description="multiply-accumulates of one image, convolutions and products")]
+
+
+class TeacherInfo(NetworkInfo):
+    """The teacher of the pair: what retention, agreement and flips refer to."""
+
+    run_id: RunId | None
+    source: Annotated[str, Field(description="run id, file or pretrained tag that the weights came from")]
+    test_top1: Fraction
+    train_seconds: NonNegative | None
+
+
+class MethodInfo(Strict):
+    name: str
+    family: str
+    paper: str
+    target: str
+    adapter_parameters: Annotated[int, Field(ge=0, description="trained beside the student, not needed at test time")]
+    trained_from: Annotated[
+        RunId | None, Field(description="run whose network the method distilled from, if not the pair's teacher")
+    ]
+    generation: Annotated[int, Field(ge=0, description="position in a chain of runs; 0 outside chains")]
+
+
+class CodeInfo(Strict):
+    version: str
+    commit: str | None
+    dirty: bool | None
+
+
+class Environment(Strict):
+    python: str
+    packages: dict[str, str]
+
+
+class Hardware(Strict):
+    host: str
+    system: str
+    processor: str
+    device: str
+    threads: Annotated[int, Field(ge=1)]
+
+
+class Times(Strict):
+    started_at: datetime
+    finished_at: datetime
+    train_seconds: NonNegative
+    evaluation_seconds: NonNegative
+    resumed: Annotated[int, Field(ge=0, description="how often the run was taken up again")]
+
+
+class SplitMetrics(Strict):
+    """Metrics of one held-out split, each over all of its samples. Those that need a teacher are null without one."""
+
+    top1: Fraction
+    top5: Annotated[Fraction | None, Field(description="null with fewer than 6 classes")]
+    nll: NonNegative
+    ece: Annotated[Fraction, Field(description="expected calibration error, 15 equal-width bins, L1")]
+    ece_noise_floor: Annotated[Fraction, Field(description="mean ECE of a perfectly calibrated model of this size")]
+    teacher_agreement: Fraction | None
+    negative_flips: Annotated[Fraction | None, Field(description="share of samples: teacher right, student wrong")]
+    positive_flips: Annotated[Fraction | None, Field(description="share of samples: teacher wrong, student right")]
+    retention: Annotated[NonNegative | None, Field(description="top-1 of the student over top-1 of the teacher")]
+
+
+class SelectedMetrics(Strict):
+    """Metrics of the weights that one selection rule picks."""
+
+    epoch: Annotated[int, Field(ge=1, description="training epochs done, counted from 1")]
+    validation: SplitMetrics
+    test: SplitMetrics
+
+
+class Metrics(Strict):
+    last: SelectedMetrics
+    best_on_validation: SelectedMetrics
+
+
+class Record(Strict):
+    schema_version: Literal[1]
+    run_id: RunId
+    role: Literal["student", "teacher"]
+    study: str | None
+    dataset: DatasetInfo
+    teacher: TeacherInfo | None
+    student: NetworkInfo
+    method: MethodInfo
+    recipe: str
+    selection: Literal["last", "best_on_validation"]
+    seed: Count
+    config: Annotated[dict[str, Any], Field(description="the resolved configuration, as composed")]
+    code: CodeInfo
+    environment: Environment
+    hardware: Hardware
+    times: Times
+    metrics: Metrics
+    history: Annotated[list[dict[str, float]], Field(description="one row per epoch: loss terms, validation metrics")]
+    artifacts: Annotated[dict[str, Sha256], Field(description="files beside the record and their sha256")]
+
+    def headline(self) -> SelectedMetrics:
+        """The metrics that the recipe's selection rule puts in the headline."""
+        return self.metrics.last if self.selection == "last" else self.metrics.best_on_validation
+
+
+def write_record(record: Record, path: Path) -> None:
+    write_atomically(path, record.model_dump_json(indent=1) + "\n")
+
+
+def read_record(path: Path) -> Record:
+    """Read and check a record.
+
+    Raises:
+        IntegrityError: the file is not a record of this schema; the message lists every problem at once.
+    """
+    try:
+        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        raise IntegrityError(f"{path} is not a valid record: {problems}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{path} cannot be read: {error}") from None
+
+
+def schema_text() -> str:
+    return json.dumps(Record.model_json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    SCHEMA_FILE.write_text(schema_text(), encoding="utf-8")

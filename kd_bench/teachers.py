@@ -1,0 +1,163 @@
+"""Where teacher outputs come from. Today: a frozen network, run on the batch that the student sees."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+
+from kd_bench.config import TeacherConfig
+from kd_bench.errors import ConfigError, IntegrityError
+from kd_bench.models.checkpoints import load_strictly, read_weights, weights_sha256
+from kd_bench.models.features import FeatureTap, Outputs
+from kd_bench.runs.directory import WEIGHTS_FILE, finished
+from kd_bench.runs.record import Record
+
+TEACHER_TOLERANCE = 0.01  # of top-1, for differences between machines
+SCRATCH = {"_target_": "kd_bench.methods.scratch.Scratch"}
+_NO_TEACHER: dict[str, Any] = {
+    "name": None,
+    "pretrained": False,
+    "kwargs": {},
+    "checkpoint": "auto",
+    "seed": 0,
+    "expected_top1": None,
+    "overrides": {},
+}
+
+
+class FrozenTeacher(nn.Module):
+    """A network that never changes: always in eval mode, without gradients, batch-norm statistics included."""
+
+    def __init__(self, tap: FeatureTap) -> None:
+        super().__init__()
+        self.tap = tap.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "FrozenTeacher":
+        """Stay in eval mode, whoever asks."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Outputs:
+        outputs: Outputs = self.tap(images)
+        return outputs
+
+
+def teacher_run(cfg: DictConfig) -> DictConfig:
+    """The configuration of the run that trains the teacher of ``cfg``: its network as a student, from scratch.
+
+    Data set and recipe are those of ``cfg`` but for ``teacher.overrides``.
+
+    Raises:
+        ConfigError: an override names a key that does not exist.
+    """
+    derived = scratch_run(cfg)
+    teacher = cfg.teacher
+    with open_dict(derived):
+        derived.student = {"name": teacher.name, "pretrained": teacher.pretrained, "kwargs": teacher.kwargs}
+        derived.teacher = _NO_TEACHER
+        derived.seed = teacher.seed
+    for key, value in teacher.overrides.items():
+        try:
+            OmegaConf.update(derived, str(key), value, merge=False)
+        except (OmegaConfBaseException, AttributeError) as error:
+            raise ConfigError(f"teacher.overrides: {key!r} is no key of the configuration") from error
+    return derived
+
+
+def previous_run(cfg: DictConfig, generation: int) -> DictConfig:
+    """The configuration of the run before ``generation`` (counted from 1) in a chain."""
+    if generation == 1:
+        return scratch_run(cfg)
+    derived = cfg.copy()
+    derived.chain.generations = generation - 1
+    return derived
+
+
+def scratch_run(cfg: DictConfig) -> DictConfig:
+    """The configuration of the run that trains the student of ``cfg`` without distillation: generation 0 of a chain."""
+    derived = cfg.copy()
+    with open_dict(derived):
+        derived.method = SCRATCH
+        derived.names.method = "scratch"
+        derived.chain = {"generations": 0}
+    return derived
+
+
+@dataclass(frozen=True)
+class TeacherWeights:
+    """Weights of a trained network and what is known of them.
+
+    Attributes:
+        sha256: of names and values of the weights.
+        source: run id, file or pretrained tag, for the record.
+        record: of the run that trained it, if one did.
+    """
+
+    path: Path
+    sha256: str
+    source: str
+    record: Record | None
+
+    def load(self, tap: FeatureTap) -> FrozenTeacher:
+        """Load into ``tap`` and freeze it.
+
+        Raises:
+            IntegrityError: the file changed since its record was written, or does not fit the network.
+        """
+        state = read_weights(self.path)
+        if weights_sha256(state) != self.sha256:
+            raise IntegrityError(f"{self.path} is not the file of its record: its content has changed")
+        load_strictly(tap.network, state, str(self.path))
+        return FrozenTeacher(tap)
+
+    def expected(self, teacher: TeacherConfig) -> tuple[str, float] | None:
+        """Split and top-1 that these weights must reach, by their record or by the configuration."""
+        if self.record is not None:
+            return "validation", self.record.headline().validation.top1
+        return None if teacher.expected_top1 is None else ("test", teacher.expected_top1)
+
+
+def from_record(record: Record, runs: Path) -> TeacherWeights:
+    """The weights that a finished run left."""
+    path = runs / record.run_id / WEIGHTS_FILE
+    return TeacherWeights(path, record.student.weights_sha256, record.run_id, record)
+
+
+def from_checkpoint(checkpoint: str, runs: Path) -> TeacherWeights:
+    """The weights that ``teacher.checkpoint`` names: a run id or a file.
+
+    Raises:
+        IntegrityError: there is neither such a finished run nor such a file.
+    """
+    if (record := finished(runs / checkpoint)) is not None:
+        return from_record(record, runs)
+    path = Path(checkpoint).expanduser()
+    if not path.is_file():
+        raise IntegrityError(
+            f"teacher.checkpoint={checkpoint!r}: neither a finished run in {runs} nor a file; "
+            "`auto` trains the teacher first"
+        )
+    return TeacherWeights(path, weights_sha256(read_weights(path)), str(path), None)
+
+
+def check_teacher(name: str, measured: dict[str, float], expected: tuple[str, float] | None, classes: int) -> None:
+    """Refuse a teacher that is not what it claims to be.
+
+    Args:
+        measured: top-1 on the ``validation`` and ``test`` splits.
+        expected: split and top-1 that it should reach; without one it must at least be better than chance.
+
+    Raises:
+        IntegrityError: its top-1 is more than one point below.
+    """
+    split, value = expected or ("validation", 1.5 / classes)
+    if measured[split] < value - (TEACHER_TOLERANCE if expected else 0):
+        claim = f"{100 * value:.2f} % expected" if expected else f"chance is {100 / classes:.2f} %"
+        raise IntegrityError(
+            f"teacher {name}: top-1 on the {split} split is {100 * measured[split]:.2f} %, {claim}: wrong weights, "
+            "class order or input normalization?"
+        )

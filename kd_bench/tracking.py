@@ -1,0 +1,143 @@
+"""Trackers mirror a run while it trains. The record is the truth: a tracker that fails is dropped with one warning.
+
+Each function is the ``_target_`` of a file in ``conf/logger`` and returns Lightning loggers.
+"""
+
+import warnings
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers.logger import Logger
+
+INIT_TIMEOUT_SECONDS = 5  # W&B waits 90 s by default for a server that does not answer
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """What trackers call a run."""
+
+    directory: Path
+    run_id: str
+    name: str
+    group: str
+    job_type: str
+    tags: list[str]
+    config: dict[str, Any]
+
+
+class Guarded(Logger):
+    """A logger whose failures cost one warning and nothing else: it is then left out for the rest of the run."""
+
+    def __init__(self, name: str, open_logger: Callable[[], Logger]) -> None:
+        super().__init__()
+        self._name = name
+        self._logger: Logger | None = None
+        self._try(lambda: setattr(self, "_logger", open_logger()))
+
+    def _try(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except Exception as error:  # whatever a service or its client may raise
+            self._logger = None
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            warnings.warn(f"{self._name} is dropped, the run goes on without it: {reason}", stacklevel=2)
+
+    @property
+    def name(self) -> str | None:
+        return self._name
+
+    @property
+    def version(self) -> int | str | None:
+        return self._logger.version if self._logger else None
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if logger := self._logger:
+            self._try(lambda: logger.log_metrics(metrics, step))
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        if logger := self._logger:
+            self._try(lambda: logger.log_hyperparams(params, *args, **kwargs))
+
+    def summarise(self, metrics: dict[str, float]) -> None:
+        """Put final metrics where the tracker shows a run's result."""
+        if logger := self._logger:
+            self._try(lambda: _summarise(logger, metrics))
+
+    def save(self) -> None:
+        if logger := self._logger:
+            self._try(logger.save)
+
+    def close(self, status: str) -> None:
+        """End the tracked run, so that the next one of the same process starts its own."""
+        if logger := self._logger:
+            self._try(lambda: logger.finalize(status))
+            self._try(lambda: _finish(logger, status))
+
+
+def _summarise(logger: Logger, metrics: dict[str, float]) -> None:
+    experiment = getattr(logger, "experiment", None)
+    if summary := getattr(experiment, "summary", None):
+        summary.update(metrics)
+    else:
+        logger.log_metrics(metrics)
+
+
+def _finish(logger: Logger, status: str) -> None:
+    if finish := getattr(getattr(logger, "experiment", None), "finish", None):
+        finish(exit_code=0 if status == "success" else 1)
+
+
+def none(run: TrackedRun) -> list[Guarded]:
+    return []
+
+
+def csv(run: TrackedRun) -> list[Guarded]:
+    """``metrics.csv`` in the run directory."""
+    return [Guarded("CSV", lambda: CSVLogger(run.directory, name="", version=""))]
+
+
+def tensorboard(run: TrackedRun) -> list[Guarded]:
+    """Event files in the run directory."""
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    return [Guarded("TensorBoard", lambda: TensorBoardLogger(run.directory, name="", version="tensorboard"))]
+
+
+def wandb(
+    run: TrackedRun, project: str, entity: str | None, mode: Literal["offline", "online", "disabled"], tags: list[str]
+) -> list[Guarded]:
+    """One W&B run per job, id = fingerprint, so that a resumed job continues it.
+
+    Args:
+        mode: ``offline`` (``wandb sync`` uploads later), ``online`` or ``disabled``.
+    """
+
+    def open_logger() -> Logger:
+        import wandb as client
+        from pytorch_lightning.loggers import WandbLogger
+
+        settings = client.Settings(
+            init_timeout=INIT_TIMEOUT_SECONDS, finish_timeout=INIT_TIMEOUT_SECONDS, silent=True, console="off"
+        )
+        experiment = client.init(
+            project=project,
+            entity=entity,
+            id=run.run_id,
+            name=run.name,
+            group=run.group,
+            job_type=run.job_type,
+            tags=[*run.tags, *tags],
+            config=run.config,
+            dir=run.directory,
+            mode=mode,
+            resume="allow" if mode == "online" else None,
+            reinit="create_new",
+            settings=settings,
+        )
+        return WandbLogger(experiment=experiment)
+
+    return [Guarded("W&B", open_logger)]

@@ -1,0 +1,245 @@
+"""One run: configuration -> objects -> fit -> predict -> evaluate -> record."""
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from kd_bench.building import Pair, build, make_module, target_of
+from kd_bench.config import RunConfig, check
+from kd_bench.data.augmentation import Augmentation
+from kd_bench.data.datamodule import ImageDataModule
+from kd_bench.data.source import ImageArrays
+from kd_bench.distillation import DistillationModule
+from kd_bench.errors import Diverged, IntegrityError, Interrupted, Preempted
+from kd_bench.evaluation.evaluate import metrics_of, student_predictions, teacher_predictions
+from kd_bench.evaluation.metrics import accuracy
+from kd_bench.fitting import fit
+from kd_bench.models.checkpoints import save_tensors
+from kd_bench.progress import display
+from kd_bench.recording import dataset_info, make_record, method_info, teacher_info
+from kd_bench.runs.checkpoints import delete_checkpoints
+from kd_bench.runs.directory import HEAD_FILE, PREDICTIONS_FILE, WEIGHTS_FILE, claim, finished
+from kd_bench.runs.fingerprint import fingerprint
+from kd_bench.runs.record import RECORD_FILE, Record, write_record
+from kd_bench.runs.signals import stop_signals
+from kd_bench.runs.states import RunState, State, new_state, now, write_state
+from kd_bench.teachers import TeacherWeights, check_teacher, from_checkpoint, from_record, previous_run, teacher_run
+from kd_bench.tracking import Guarded, TrackedRun
+
+Role = Literal["student", "teacher"]
+CallbackMakers = tuple[Callable[[], list[Callback]], ...]
+
+
+def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: CallbackMakers = ()) -> Record:
+    """Train, evaluate and record one run, after the runs that it learns from; a finished one is only read.
+
+    Args:
+        cfg: as composed by Hydra. It is not changed.
+        role: ``teacher`` for runs that a pair needs; they are not ranked.
+        wait: until another process that trains this very run is done, instead of refusing.
+        callbacks: makers of further Lightning callbacks, for displays.
+
+    Raises:
+        ConfigError, IntegrityError, Diverged, Interrupted: see ``kd_bench.errors``.
+    """
+    config = check(cfg)
+    pair = build(config)
+    arrays = _load(json.dumps(config.dataset.source, sort_keys=True))
+    arrays.check(config.names.dataset, config.dataset.num_classes, pair.spec.image_size)
+    teacher = _teacher_weights(cfg, config, callbacks)
+    previous = None
+    if pair.generation:
+        before = run(previous_run(cfg, pair.generation), wait=True, callbacks=callbacks)
+        previous = from_record(before, config.runs)
+    hashes = [weights.sha256 if weights else None for weights in (teacher, previous)]
+    run_id = fingerprint(config, arrays.content_sha256, hashes, pair.generation)
+    with claim(config.runs, run_id, wait) as directory:
+        if (record := finished(directory)) is not None:
+            return record
+        state = new_state(config, run_id, role, epochs=config.recipe.epochs + pair.method.pretrain_epochs)
+        with stop_signals(), _recorded_state(state, directory):
+            return _train(config, pair, arrays, teacher, previous, state, directory, callbacks)
+
+
+@lru_cache(maxsize=2)
+def _load(source: str) -> ImageArrays:
+    """The jobs of a sweep share their data set."""
+    arrays: ImageArrays = instantiate(json.loads(source), _convert_="all").load()
+    return arrays
+
+
+def _teacher_weights(cfg: DictConfig, config: RunConfig, callbacks: CallbackMakers) -> TeacherWeights | None:
+    if config.teacher.name is None:
+        return None
+    if config.teacher.checkpoint != "auto":
+        return from_checkpoint(config.teacher.checkpoint, config.runs)
+    record = run(teacher_run(cfg), role="teacher", wait=True, callbacks=callbacks)
+    return from_record(record, config.runs)
+
+
+def _train(
+    config: RunConfig,
+    pair: Pair,
+    arrays: ImageArrays,
+    teacher: TeacherWeights | None,
+    previous: TeacherWeights | None,
+    state: RunState,
+    directory: Path,
+    callbacks: CallbackMakers,
+) -> Record:
+    started = now()
+    data = _data(config, pair, arrays)
+    compared = _checked_teacher(config, pair, teacher, data)
+    source = teacher if pair.source is pair.teacher else previous
+    frozen = source.load(pair.source) if source and pair.source is not None else None
+    module = make_module(config, pair, frozen)
+    _say(config, f"{_title(state)}: {state.epochs} epochs, run {state.run_id}")
+
+    with _tracked(config, state, directory) as trackers:
+        makers = (*callbacks, lambda: display(config.trainer.progress))
+        alive = lambda epoch: write_state(state.moved("running", epoch=epoch), directory)  # noqa: E731
+        fit(module, data, config.recipe.epochs, config.trainer, directory, trackers, makers, alive)
+        trained = time.perf_counter()
+        predictions = student_predictions(module, data, compared)
+        metrics = metrics_of(predictions, {"last": state.epochs, "best_on_validation": module.best["epoch"]})
+        files = _save(config, pair, module, predictions, directory)
+        record = make_record(
+            config=config,
+            state=state,
+            pair=pair,
+            dataset=dataset_info(config, arrays, data),
+            teacher=teacher_info(pair, teacher, accuracy(compared["test"], data.test.targets) if compared else 0.0),
+            method=method_info(config, pair, previous),
+            metrics=metrics,
+            history=module.history,
+            times=(started, module.train_seconds, time.perf_counter() - trained, module.resumed),
+            directory=directory,
+            files=files,
+        )
+        write_record(record, directory / RECORD_FILE)
+        for tracker in trackers:
+            tracker.summarise(_summary(record))
+    delete_checkpoints(directory)
+    _say(config, f"  test top-1 {100 * record.headline().test.top1:.2f} %: {directory / RECORD_FILE}")
+    return record
+
+
+def _data(config: RunConfig, pair: Pair, arrays: ImageArrays) -> ImageDataModule:
+    recipe, dataset = config.recipe, config.dataset
+    return ImageDataModule(
+        arrays,
+        pair.spec,
+        Augmentation(**recipe.augmentation.model_dump()),
+        recipe.batch_size,
+        config.seed,
+        dataset.validation_fraction,
+        dataset.train_samples,
+        pair.method.requires.views,
+    )
+
+
+def _checked_teacher(
+    config: RunConfig, pair: Pair, weights: TeacherWeights | None, data: ImageDataModule
+) -> dict[str, Tensor] | None:
+    """The pair's teacher on the held-out splits, once it has shown to be what it claims to be."""
+    if pair.teacher is None or weights is None:
+        return None
+    logits = teacher_predictions(weights.load(pair.teacher).tap, data)
+    measured = {split: accuracy(logits[split], getattr(data, split).targets) for split in logits}
+    check_teacher(pair.teacher.name, measured, weights.expected(config.teacher), config.dataset.num_classes)
+    return logits
+
+
+def _save(
+    config: RunConfig, pair: Pair, module: DistillationModule, predictions: dict[str, Tensor], directory: Path
+) -> list[str]:
+    """Save predictions and the headline weights; returns the file names. The module keeps those weights."""
+    if config.recipe.selection == "best_on_validation":
+        module.load_state_dict(module.best["weights"])
+    files = {PREDICTIONS_FILE: predictions, WEIGHTS_FILE: pair.student.network.state_dict()}
+    if pair.method.test_time_modules():
+        files[HEAD_FILE] = pair.method.state_dict()
+    for name, tensors in files.items():
+        save_tensors(tensors, directory / name)
+    return list(files)
+
+
+@contextmanager
+def _recorded_state(state: RunState, directory: Path) -> Iterator[None]:
+    """Keep ``state.json`` true however the run ends."""
+    write_state(state.moved("running"), directory)
+    try:
+        yield
+    except BaseException as error:
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        try:
+            write_state(state.moved(_state_after(error), cause), directory)
+        except IntegrityError as full:
+            warnings.warn(str(full), stacklevel=2)
+        raise
+    write_state(state.moved("completed", epoch=state.epochs), directory)
+
+
+def _state_after(error: BaseException) -> State:
+    if isinstance(error, Diverged):
+        return "diverged"
+    if isinstance(error, Preempted):
+        return "preempted"
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return "interrupted"
+    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return "oom" if out_of_memory else "failed"
+
+
+@contextmanager
+def _tracked(config: RunConfig, state: RunState, directory: Path) -> Iterator[list[Guarded]]:
+    """Trackers for one run, closed before the next job of a sweep starts."""
+    tracked = TrackedRun(
+        directory=directory,
+        run_id=state.run_id,
+        name=f"{state.method}-{state.student}-s{state.seed}",
+        group=state.study or f"{state.dataset}/{state.teacher}->{state.student}",
+        job_type="teacher" if state.role == "teacher" else state.method,
+        tags=[state.dataset, state.method, state.student],
+        config=config.model_dump(exclude={"paths", "logger"}),
+    )
+    open_trackers, arguments = target_of(config.logger)
+    trackers: list[Guarded] = open_trackers(run=tracked, **arguments)
+    status = "failed"
+    try:
+        yield trackers
+        status = "success"
+    finally:
+        for tracker in trackers:
+            tracker.close(status)
+
+
+def _summary(record: Record) -> dict[str, float]:
+    """Final metrics, under the names that a tracker's users look for."""
+    return {
+        f"{split}/{name}": value
+        for split, metrics in (("test", record.headline().test), ("val", record.headline().validation))
+        for name, value in metrics.model_dump().items()
+        if value is not None
+    }
+
+
+def _title(state: RunState) -> str:
+    source = f"{state.teacher} -> " if state.teacher else ""
+    return f"{state.dataset}: {source}{state.student}, {state.method}, seed {state.seed}"
+
+
+def _say(config: RunConfig, text: str) -> None:
+    if config.trainer.progress != "none":
+        print(text, flush=True)

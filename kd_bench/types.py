@@ -1,0 +1,16 @@
+"""Ranges of hyperparameters, for the signatures of methods and data sources. The configuration is checked against them.
+
+An annotation such as ``temperature: Positive`` is all that a new method needs for ``method.temperature=0`` to be
+refused with one line.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
