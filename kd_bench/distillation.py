@@ -98,7 +98,7 @@ class DistillationModule(pl.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         if (batch_idx + 1) % self.log_every_n_steps == 0:
-            self._log(self._meter.flush(self.step))
+            self._log({f"train_step/{name}": value for name, value in self._meter.flush(self.step).items()})
 
     @property
     def step(self) -> int:
@@ -124,14 +124,15 @@ class DistillationModule(pl.LightningModule):
         self.log("val/top1", self._validated["val/top1"], prog_bar=True, logger=False)
 
     def on_train_epoch_end(self) -> None:
-        self._log(self._meter.flush(self.step))
+        self._meter.flush(self.step)
         epoch = self.earlier_epochs + self.current_epoch + 1
         learning_rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
-        row = {"epoch": float(epoch), **self._meter.epoch(), **self._validated, "lr": learning_rate}
+        losses = {f"train/{name}": value for name, value in self._meter.epoch().items()}
+        row = {"epoch": float(epoch), **losses, **self._validated, "lr": learning_rate}
         if not math.isfinite(row["val/nll"]):
             raise Diverged(f"validation loss is not finite after epoch {epoch}")
         self.history.append(row)
-        self._log({name: value for name, value in row.items() if not name.startswith("train/")})
+        self._log(row)
         if not self.pretraining:
             self._keep_best(epoch, row["val/top1"], row["val/nll"])
         self.train_seconds += time.perf_counter() - self._started
@@ -191,17 +192,17 @@ class Meter:
         self._epoch_steps += self._steps
         means = {name: value / self._steps for name, value in sums.items()}
         self._sums, self._steps = {}, 0
-        return _named(means)
+        return _with_loss(means)
 
     def epoch(self) -> dict[str, float]:
         """Means over the epoch, which starts anew."""
         means = {name: value / self._epoch_steps for name, value in self._epoch.items()}
         self._epoch, self._epoch_steps = {}, 0
-        return _named(means)
+        return _with_loss(means)
 
 
-def _named(means: dict[str, float]) -> dict[str, float]:
-    return {"train/loss": sum(means.values()), **{f"train/{name}": value for name, value in means.items()}}
+def _with_loss(means: dict[str, float]) -> dict[str, float]:
+    return {"loss": sum(means.values()), **means}
 
 
 def in_float32(outputs: Outputs) -> Outputs:

@@ -65,7 +65,7 @@ def fit(
     found = latest_checkpoint(directory)
     for stage in (PRETRAINING, TRAINING):
         stage_epochs = epochs if stage == TRAINING else module.method.pretrain_epochs
-        if not stage_epochs or (found and stage < found[1]):
+        if not stage_epochs or (found and stage < found.stage):
             continue
         module.pretraining = stage == PRETRAINING
         module.earlier_epochs = data.epoch_offset = 0 if module.pretraining else module.method.pretrain_epochs
@@ -73,9 +73,10 @@ def fit(
         trainer = _trainer(
             config, stage_epochs, directory, trackers, [*(c for make in callbacks for c in make()), every]
         )
-        start = str(found[0]) if found and stage == found[1] else None
+        resumed = found if found and stage == found.stage else None
+        data.first_epoch = resumed.epochs if resumed else 0
         with quiet_lightning():
-            trainer.fit(module, datamodule=data, ckpt_path=start)
+            trainer.fit(module, datamodule=data, ckpt_path=resumed.path if resumed else None)
         module.earlier_steps += trainer.global_step
 
 

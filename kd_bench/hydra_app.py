@@ -96,6 +96,8 @@ def _explain(error: Exception, arguments: list[str]) -> str:
 def _unknown_key(key: str, arguments: list[str]) -> str:
     parent, _, name = key.rpartition(".")
     known = _keys(parent, arguments)
+    if name in known:
+        return f"{key}: has no such entry yet; add one with a plus: +{key}.NAME=VALUE or '+{key}={{NAME: VALUE}}'"
     hint = nearest(name, known) or (f"; allowed: {', '.join(sorted(known))}" if known else "")
     return f"{key}: unknown key{hint}"
 

@@ -3,6 +3,15 @@
 from kd_bench.paths import CONF, EXPERIMENTS
 
 
+def groups() -> dict[str, list[str]]:
+    """The configuration groups and their choices."""
+    return {
+        group.name: sorted(path.stem for path in group.glob("*.yaml"))
+        for group in sorted(CONF.iterdir())
+        if group.is_dir()
+    }
+
+
 def names(what: str, like: str = "") -> list[str]:
     """Names of ``methods``, ``models``, ``datasets`` or ``studies`` that contain ``like``."""
     if what == "models":

@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 from kd_bench.distillation import DistillationModule
 
 SECONDS_BETWEEN_LINES = 10.0
-EpochListener = Callable[[int, int, dict[str, float]], None]  # epochs done, epochs in all, row of the history
+EpochListener = Callable[[str, int, int], None]  # what trains, epochs done, epochs of this stage
 
 
 class EpochLines(Callback):
@@ -32,15 +32,15 @@ class EpochLines(Callback):
 
 
 class Listener(Callback):
-    """Tells someone else's display, such as the demo's, about each epoch."""
+    """Tells someone else's display, such as a study's, about each epoch."""
 
     def __init__(self, tell: EpochListener) -> None:
         self._tell = tell
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DistillationModule)
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self._tell(pl_module.earlier_epochs + trainer.current_epoch + 1, trainer.max_epochs or 0, metrics)
+        title = f"{pl_module.student.name}, {type(pl_module.method).__name__}"
+        self._tell(title, trainer.current_epoch + 1, trainer.max_epochs or 0)
 
 
 def display(kind: str) -> list[Callback]:

@@ -1,6 +1,5 @@
 """From a trained run to its record."""
 
-from datetime import datetime
 from pathlib import Path
 
 import torch
@@ -25,7 +24,7 @@ from kd_bench.runs.record import (
     TeacherInfo,
     Times,
 )
-from kd_bench.runs.states import RunState, now
+from kd_bench.runs.states import RunState
 from kd_bench.teachers import TeacherWeights
 
 
@@ -68,7 +67,6 @@ def teacher_info(pair: Pair, weights: TeacherWeights | None, test_top1: float) -
         run_id=record.run_id if record else None,
         source=weights.source,
         test_top1=test_top1,
-        train_seconds=record.times.train_seconds if record else None,
     )
 
 
@@ -93,17 +91,15 @@ def make_record(
     method: MethodInfo,
     metrics: Metrics,
     history: list[dict[str, float]],
-    times: tuple[datetime, float, float, int],
+    times: Times,
     directory: Path,
     files: list[str],
 ) -> Record:
     """Put the record together.
 
     Args:
-        times: start, seconds of training, seconds of evaluation, how often the run was taken up again.
         files: artefacts in ``directory`` to hash.
     """
-    started, train_seconds, evaluation_seconds, resumed = times
     code, environment, hardware = code_and_machine(config)
     return Record(
         schema_version=SCHEMA_VERSION,
@@ -121,13 +117,7 @@ def make_record(
         code=code,
         environment=environment,
         hardware=hardware,
-        times=Times(
-            started_at=started,
-            finished_at=now(),
-            train_seconds=train_seconds,
-            evaluation_seconds=evaluation_seconds,
-            resumed=resumed,
-        ),
+        times=times,
         metrics=metrics,
         history=history,
         artifacts={name: file_sha256(directory / name) for name in files},

@@ -3,15 +3,18 @@
 Each function is the ``_target_`` of a file in ``conf/logger`` and returns Lightning loggers.
 """
 
+import io
 import warnings
 from argparse import Namespace
 from collections.abc import Callable
+from csv import DictReader, DictWriter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.logger import Logger
+
+from kd_bench.runs.files import write_atomically
 
 INIT_TIMEOUT_SECONDS = 5  # W&B waits 90 s by default for a server that does not answer
 
@@ -80,7 +83,7 @@ class Guarded(Logger):
 
 def _summarise(logger: Logger, metrics: dict[str, float]) -> None:
     experiment = getattr(logger, "experiment", None)
-    if summary := getattr(experiment, "summary", None):
+    if (summary := getattr(experiment, "summary", None)) is not None:
         summary.update(metrics)
     else:
         logger.log_metrics(metrics)
@@ -96,8 +99,45 @@ def none(run: TrackedRun) -> list[Guarded]:
 
 
 def csv(run: TrackedRun) -> list[Guarded]:
-    """``metrics.csv`` in the run directory."""
-    return [Guarded("CSV", lambda: CSVLogger(run.directory, name="", version=""))]
+    """``metrics.csv`` in the run directory: one row per epoch."""
+    return [Guarded("CSV", lambda: EpochTable(run.directory / "metrics.csv"))]
+
+
+class EpochTable(Logger):
+    """One row per epoch, kept over resumes: an epoch that is trained again replaces its row.
+
+    Lightning's own CSV logger deletes what an interrupted run had written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._rows: dict[float, dict[str, Any]] = {}
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                self._rows = {float(row["epoch"]): dict(row) for row in DictReader(file)}
+
+    @property
+    def name(self) -> str | None:
+        return "csv"
+
+    @property
+    def version(self) -> int | str | None:
+        return None
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The record has them."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if "epoch" not in metrics:
+            return
+        self._rows[metrics["epoch"]] = dict(metrics)
+        columns = dict.fromkeys(name for row in self._rows.values() for name in row)
+        text = io.StringIO()
+        writer = DictWriter(text, list(columns), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(row for _, row in sorted(self._rows.items()))
+        write_atomically(self._path, text.getvalue())
 
 
 def tensorboard(run: TrackedRun) -> list[Guarded]:

@@ -31,10 +31,18 @@ from kd_bench.recording import dataset_info, make_record, method_info, teacher_i
 from kd_bench.runs.checkpoints import delete_checkpoints
 from kd_bench.runs.directory import HEAD_FILE, PREDICTIONS_FILE, WEIGHTS_FILE, claim, finished
 from kd_bench.runs.fingerprint import fingerprint
-from kd_bench.runs.record import RECORD_FILE, Record, write_record
+from kd_bench.runs.record import RECORD_FILE, Record, Times, write_record
 from kd_bench.runs.signals import stop_signals
 from kd_bench.runs.states import RunState, State, new_state, now, write_state
-from kd_bench.teachers import TeacherWeights, check_teacher, from_checkpoint, from_record, previous_run, teacher_run
+from kd_bench.teachers import (
+    FrozenTeacher,
+    TeacherWeights,
+    check_teacher,
+    from_checkpoint,
+    from_record,
+    previous_run,
+    teacher_run,
+)
 from kd_bench.tracking import Guarded, TrackedRun
 
 Role = Literal["student", "teacher"]
@@ -65,9 +73,11 @@ def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: 
     hashes = [weights.sha256 if weights else None for weights in (teacher, previous)]
     run_id = fingerprint(config, arrays.content_sha256, hashes, pair.generation)
     with claim(config.runs, run_id, wait) as directory:
-        if (record := finished(directory)) is not None:
-            return record
         state = new_state(config, run_id, role, epochs=config.recipe.epochs + pair.method.pretrain_epochs)
+        if (record := finished(directory)) is not None:
+            if not wait:
+                _say(config, f"{_title(state)}: done before, {_result(record, directory)}")
+            return record
         with stop_signals(), _recorded_state(state, directory):
             return _train(config, pair, arrays, teacher, previous, state, directory, callbacks)
 
@@ -101,9 +111,7 @@ def _train(
     started = now()
     data = _data(config, pair, arrays)
     compared = _checked_teacher(config, pair, teacher, data)
-    source = teacher if pair.source is pair.teacher else previous
-    frozen = source.load(pair.source) if source and pair.source is not None else None
-    module = make_module(config, pair, frozen)
+    module = make_module(config, pair, _source(pair, previous))
     _say(config, f"{_title(state)}: {state.epochs} epochs, run {state.run_id}")
 
     with _tracked(config, state, directory) as trackers:
@@ -123,7 +131,14 @@ def _train(
             method=method_info(config, pair, previous),
             metrics=metrics,
             history=module.history,
-            times=(started, module.train_seconds, time.perf_counter() - trained, module.resumed),
+            times=Times(
+                started_at=started,
+                finished_at=now(),
+                train_seconds=module.train_seconds,
+                evaluation_seconds=time.perf_counter() - trained,
+                teacher_train_seconds=teacher.record.times.train_seconds if teacher and teacher.record else None,
+                resumed=module.resumed,
+            ),
             directory=directory,
             files=files,
         )
@@ -131,7 +146,7 @@ def _train(
         for tracker in trackers:
             tracker.summarise(_summary(record))
     delete_checkpoints(directory)
-    _say(config, f"  test top-1 {100 * record.headline().test.top1:.2f} %: {directory / RECORD_FILE}")
+    _say(config, f"  {_result(record, directory)}")
     return record
 
 
@@ -159,6 +174,13 @@ def _checked_teacher(
     measured = {split: accuracy(logits[split], getattr(data, split).targets) for split in logits}
     check_teacher(pair.teacher.name, measured, weights.expected(config.teacher), config.dataset.num_classes)
     return logits
+
+
+def _source(pair: Pair, previous: TeacherWeights | None) -> FrozenTeacher | None:
+    """What the method learns from: the pair's teacher, which has its weights by now, or the generation before."""
+    if pair.source is None:
+        return None
+    return FrozenTeacher(pair.source) if previous is None else previous.load(pair.source)
 
 
 def _save(
@@ -238,6 +260,10 @@ def _summary(record: Record) -> dict[str, float]:
 def _title(state: RunState) -> str:
     source = f"{state.teacher} -> " if state.teacher else ""
     return f"{state.dataset}: {source}{state.student}, {state.method}, seed {state.seed}"
+
+
+def _result(record: Record, directory: Path) -> str:
+    return f"test top-1 {100 * record.headline().test.top1:.2f} %: {directory / RECORD_FILE}"
 
 
 def _say(config: RunConfig, text: str) -> None:

@@ -35,12 +35,13 @@ class EpochOrder(Sampler[Tensor]):
     """Index tensors of one epoch's batches; the order is a function of (seed, epoch).
 
     Lightning calls ``set_epoch``, counting from 0 in each stage of a run; ``offset`` is the number of epochs that
-    earlier stages used up. A last batch of a single sample is left out: batch norm cannot train on it.
+    earlier stages used up. For the first epoch, and the first one after a resume, it calls too late: that epoch is
+    ``start``. A last batch of a single sample is left out: batch norm cannot train on it.
     """
 
-    def __init__(self, samples: int, batch_size: int, seed: int, offset: int = 0) -> None:
-        self.samples, self.batch_size, self.seed = samples, batch_size, seed
-        self.offset = self.epoch = offset
+    def __init__(self, samples: int, batch_size: int, seed: int, offset: int = 0, start: int = 0) -> None:
+        self.samples, self.batch_size, self.seed, self.offset = samples, batch_size, seed, offset
+        self.set_epoch(start)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch + self.offset
@@ -105,6 +106,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.spec, self.augmentation, self.views = spec, augmentation, views
         self.batch_size, self.seed = batch_size, seed
         self.epoch_offset = 0  # epochs that an earlier stage of the same run has used up
+        self.first_epoch = 0  # of this stage: more than 0 where it is taken up again
         targets = arrays.train.targets
         validation, train = carve(targets, round(validation_fraction * len(targets)), "validation")
         if train_samples is not None:
@@ -116,7 +118,8 @@ class ImageDataModule(pl.LightningDataModule):
         self.test = arrays.test
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        return _loader(self.train, EpochOrder(len(self.train), self.batch_size, self.seed, self.epoch_offset))
+        order = EpochOrder(len(self.train), self.batch_size, self.seed, self.epoch_offset, self.first_epoch)
+        return _loader(self.train, order)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self.evaluation_loader(self.validation)

@@ -28,7 +28,7 @@ def tfkd_reg_loss(
     virtual = torch.full_like(logits, (1 - correct_probability) / (classes - 1))
     virtual.scatter_(1, targets[:, None], correct_probability)
     teacher = F.log_softmax(virtual / temperature, dim=1)
-    return multiplier * F.kl_div(F.log_softmax(logits, dim=1), teacher, reduction="mean", log_target=True)
+    return multiplier * F.kl_div(F.log_softmax(logits, dim=1), teacher, reduction="none", log_target=True).mean()
 
 
 class TfKDReg(Method):

@@ -21,7 +21,7 @@ def tfkd_self_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: 
     """
     student = F.log_softmax(student_logits / temperature, dim=1)
     teacher = F.log_softmax(teacher_logits / temperature, dim=1)
-    return multiplier * temperature**2 * F.kl_div(student, teacher, reduction="mean", log_target=True)
+    return multiplier * temperature**2 * F.kl_div(student, teacher, reduction="none", log_target=True).mean()
 
 
 class TfKDSelf(Method):

@@ -68,7 +68,7 @@ class FeatureTap(nn.Module):
         try:
             outputs: Outputs = self(spec.example())
             # Most networks classify exactly the embedding: then the head need not run twice.
-            if isinstance(self.classifier, nn.Module):
+            if isinstance(self.classifier, nn.Linear):
                 self._classifies_embedding = torch.equal(self.classifier(outputs.embedding), outputs.logits)
         except (RuntimeError, AssertionError, ValueError, IndexError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

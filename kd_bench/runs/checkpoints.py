@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
@@ -66,8 +66,16 @@ def _checkpoints(directory: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.name, reverse=True)
 
 
-def latest_checkpoint(directory: Path) -> tuple[Path, int] | None:
-    """The newest undamaged checkpoint and its stage; None where there is none at all.
+class Found(NamedTuple):
+    """A checkpoint, the stage it was saved in, and the epochs of that stage that were done."""
+
+    path: Path
+    stage: int
+    epochs: int
+
+
+def latest_checkpoint(directory: Path) -> Found | None:
+    """The newest undamaged checkpoint; None where there is none at all.
 
     Raises:
         IntegrityError: there are checkpoints, but none is intact. Starting again is the user's decision.
@@ -77,7 +85,7 @@ def latest_checkpoint(directory: Path) -> tuple[Path, int] | None:
         match = _NAME.fullmatch(path.name)
         assert match
         if hashlib.sha256(path.read_bytes()).hexdigest()[:_DIGITS] == match[3]:
-            return path, int(match[1])
+            return Found(path, int(match[1]), int(match[2]))
         warnings.warn(f"{path} is damaged; falling back to the checkpoint before it", stacklevel=2)
     if found:
         raise IntegrityError(f"{directory}: no checkpoint is intact; delete the directory to start again")

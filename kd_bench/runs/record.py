@@ -58,7 +58,6 @@ class TeacherInfo(NetworkInfo):
     run_id: RunId | None
     source: Annotated[str, Field(description="run id, file or pretrained tag that the weights came from")]
     test_top1: Fraction
-    train_seconds: NonNegative | None
 
 
 class MethodInfo(Strict):
@@ -97,6 +96,9 @@ class Times(Strict):
     finished_at: datetime
     train_seconds: NonNegative
     evaluation_seconds: NonNegative
+    teacher_train_seconds: Annotated[
+        NonNegative | None, Field(description="of the pair's teacher, if it was trained here")
+    ]
     resumed: Annotated[int, Field(ge=0, description="how often the run was taken up again")]
 
 

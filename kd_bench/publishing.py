@@ -1,0 +1,49 @@
+"""From finished runs to ``results/``: records are copied, never weights, and the boards are built from the copies."""
+
+import re
+from pathlib import Path
+
+from kd_bench.errors import ConfigError
+from kd_bench.leaderboard import LeaderboardSummary, write_leaderboard
+from kd_bench.runs.files import write_atomically
+from kd_bench.runs.record import RECORD_FILE, Record, read_record
+
+
+def publish(study: str, runs: Path, results: Path) -> tuple[int, LeaderboardSummary]:
+    """Copy the records of a study to ``results/records`` and rebuild the boards in ``results``.
+
+    Returns:
+        How many records were copied, and what the boards hold.
+
+    Raises:
+        ConfigError: no finished run of that study, or two runs that would be one file.
+    """
+    found = {path: read_record(path) for path in sorted(runs.rglob(RECORD_FILE))}
+    chosen = {path: record for path, record in found.items() if record.study == study}
+    if not chosen:
+        raise ConfigError(f"study {study!r}: no finished run of it below {runs}")
+    targets: dict[Path, Path] = {}
+    for source, record in chosen.items():
+        target = results / "records" / published_path(record)
+        if target in targets:
+            raise ConfigError(
+                f"{source} and {targets[target]} would both be {target}; tell variants apart by names.method"
+            )
+        targets[target] = source
+    for target, source in targets.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, source.read_bytes())
+    return len(targets), write_leaderboard(results / "records", results)
+
+
+def published_path(record: Record) -> Path:
+    """``<dataset>/<teacher>--<student>/<method>/seed<k>.json``."""
+    teacher = record.teacher.name if record.teacher else "none"
+    generation = f"-generation{record.method.generation}" if record.method.generation > 1 else ""
+    parts = (record.dataset.name, f"{teacher}--{record.student.name}", f"{record.method.name}{generation}")
+    return Path(*(_file_name(part) for part in parts), f"seed{record.seed}.json")
+
+
+def _file_name(text: str) -> str:
+    """A harmless file name: names come from configurations, which may come from anywhere."""
+    return re.sub(r"[^A-Za-z0-9_+.-]+", "_", text).lstrip(".")[:100] or "_"
