@@ -33,9 +33,9 @@ class Regressor(nn.Module):
     def __init__(self, student: tuple[int, int, int], teacher: tuple[int, int, int]) -> None:
         super().__init__()
         (inputs, height, width), (outputs, target_height, target_width) = student, teacher
-        if height == 2 * target_height:
+        if height == 2 * target_height and (width + 1) // 2 == target_width:
             self.conv: nn.Module = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
-        elif 2 * height == target_height:
+        elif (2 * height, 2 * width) == (target_height, target_width):
             self.conv = nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)
         elif height >= target_height and width >= target_width:
             self.conv = nn.Conv2d(inputs, outputs, (1 + height - target_height, 1 + width - target_width))

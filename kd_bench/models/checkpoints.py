@@ -1,13 +1,11 @@
 """Weights: hashed, read without running code, loaded strictly."""
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -32,37 +30,49 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())  # numpy has no bfloat16
     return digest.hexdigest()
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file, atomically."""
-    write_atomically(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+    """Write a safetensors file, atomically. Tied weights are written out each."""
+    write_atomically(path, save({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}))
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dictionary from a safetensors file or a torch file, never running code from it.
+def read_plain(path: Path) -> Any:
+    """The content of a safetensors file or of a file of ``torch.save``, never running code from it.
 
     Raises:
-        IntegrityError: missing, damaged, without weights, or holding anything but plain data.
+        IntegrityError: missing, damaged, or holding anything but plain data.
     """
     if not path.is_file():
         raise IntegrityError(f"{path}: no such weight file")
     try:
-        content: Any
         if path.suffix == ".safetensors":
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes the unpickler raise whatever it likes
         raise IntegrityError(f"{path} is refused: {_first_line(error)}") from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dictionary, without what training scripts wrap around it.
+
+    Raises:
+        IntegrityError: as ``read_plain``, or there are no weights in the file.
+    """
+    content = read_plain(path)
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, Mapping) or not content or not all(map(_is_entry, content.items())):
         raise IntegrityError(f"{path} holds no state dictionary (names to tensors)")
     return {_without_prefixes(name): tensor for name, tensor in content.items()}
+
+
+def _is_entry(entry: tuple[Any, Any]) -> bool:
+    name, tensor = entry
+    return isinstance(name, str) and isinstance(tensor, Tensor)
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
@@ -89,8 +99,8 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], origin: str) -
 
 
 def _without_prefixes(name: str) -> str:
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
+    while name.startswith(_PREFIXES):
+        name = name.partition(".")[2]
     return name
 
 

@@ -3,11 +3,11 @@
 Shapes: ``B`` batch, ``K`` classes, ``C, H, W`` map, ``D`` embedding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from timm.models import build_model_with_cfg
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
@@ -27,14 +27,16 @@ class StageOutputs:
 
 
 class CifarNetwork(nn.Module):
-    """A network with a stem, stages, global average pooling and one linear classifier ``fc``.
+    """A network with a stem, stages, global average pooling and one linear classifier.
 
-    A subclass sets ``feature_info`` and ``num_features`` and gives ``forward_stages``. Pooling is global, so any input
-    size works; at 32x32 it equals the 8x8 average pooling of the published code.
+    A subclass sets ``feature_info`` and ``num_features``, makes its classifier under the key that the published weight
+    files have, and gives ``forward_stages``. Pooling is global, so the input size is free; at 32x32 it equals the 8x8,
+    4x4 or 2x2 average pooling of the published code.
     """
 
-    first_conv: ClassVar[str] = "conv1"
-    classifier: ClassVar[str] = "fc"
+    # Keys, not attributes of these names: some networks have a module called `classifier`.
+    first_conv_key: ClassVar[str] = "conv1"
+    classifier_key: ClassVar[str] = "fc"
 
     num_features: int
     feature_info: list[dict[str, Any]]
@@ -51,18 +53,25 @@ class CifarNetwork(nn.Module):
         """Run the body on ``x`` (B, 3, H, W)."""
         raise NotImplementedError
 
+    def initialise_classifier(self, linear: nn.Linear) -> None:
+        """Where the published code leaves the framework's default, so does this."""
+
     def _make_classifier(self, num_classes: int) -> nn.Module:
-        return nn.Linear(self.num_features, num_classes) if num_classes > 0 else nn.Identity()
+        if num_classes <= 0:
+            return nn.Identity()
+        linear = nn.Linear(self.num_features, num_classes)
+        self.initialise_classifier(linear)
+        return linear
 
     def get_classifier(self) -> nn.Module:
-        return self.fc
+        return self.get_submodule(self.classifier_key)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier by a freshly initialised one; 0 classes leave the pooled vector."""
         if global_pool not in (None, "avg"):
             raise ConfigError(f"global_pool={global_pool!r} is not offered by CIFAR networks; allowed: 'avg'")
         self.num_classes = num_classes
-        self.fc = self._make_classifier(num_classes)
+        self.set_submodule(self.classifier_key, self._make_classifier(num_classes))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         if enable:
@@ -74,7 +83,10 @@ class CifarNetwork(nn.Module):
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Pool ``x`` (B, C, H, W) to (B, D) and, unless ``pre_logits``, classify it to (B, K)."""
         pooled = x.mean(dim=(2, 3))
-        return pooled if pre_logits else self.fc(pooled)
+        if pre_logits:
+            return pooled
+        logits: Tensor = self.get_classifier()(pooled)
+        return logits
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
@@ -101,7 +113,7 @@ class CifarNetwork(nn.Module):
         return maps if intermediates_only else (outputs.final, maps)
 
     def prune_intermediate_layers(
-        self, indices: int | list[int] = 1, prune_norm: bool = False, prune_head: bool = True
+        self, indices: int | list[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
         """Keep every layer (a pruned CIFAR network would gain nothing) and say which stages ``indices`` name."""
         taken, _ = feature_take_indices(len(self.feature_info), indices)
@@ -110,18 +122,26 @@ class CifarNetwork(nn.Module):
         return list(taken)
 
 
-def build(network: Callable[..., CifarNetwork], variant: str, pretrained: bool, **kwargs: Any) -> Any:
-    """Create a CIFAR network through timm, so that ``features_only``, ``num_classes`` and friends work as usual."""
-    if pretrained:
-        raise ConfigError(
-            f"{variant}: no pretrained weights are distributed for CIFAR networks; "
-            "train it here, or give a file as checkpoint"
-        )
-    return build_model_with_cfg(network, variant, False, feature_cfg={"feature_cls": "getter"}, **kwargs)
+def stage_info(channels: Sequence[int], reductions: Sequence[int], modules: Sequence[str]) -> list[dict[str, Any]]:
+    """timm's ``feature_info``: width, stride and name of the stem and of each stage."""
+    return [
+        {"num_chs": count, "reduction": reduction, "module": module}
+        for count, reduction, module in zip(channels, reductions, modules, strict=True)
+    ]
 
 
-def default_cfg() -> dict[str, Any]:
-    return {
+def initialise_convolutions(network: nn.Module) -> None:
+    """Draw weights from N(0, 2 / (kernel area * output channels)), as most of the published code; biases are 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def default_cfgs_of(network: type[CifarNetwork], variants: Mapping[str, dict[str, Any]]) -> Any:
+    """timm's description of the ``variants`` of a network; ``register`` finds it as ``default_cfgs`` of a module."""
+    described = {
         "url": "",
         "num_classes": 100,
         "input_size": (3, 32, 32),
@@ -131,9 +151,38 @@ def default_cfg() -> dict[str, Any]:
         "fixed_input_size": False,
         "mean": CIFAR100_MEAN,
         "std": CIFAR100_STD,
-        "first_conv": CifarNetwork.first_conv,
-        "classifier": CifarNetwork.classifier,
+        "first_conv": network.first_conv_key,
+        "classifier": network.classifier_key,
     }
+    return generate_default_cfgs(dict.fromkeys(variants, described))
+
+
+def register(network: type[CifarNetwork], variants: Mapping[str, dict[str, Any]]) -> None:
+    """Enter ``variants`` (name to arguments of ``network``) into timm's registry."""
+    for variant, arguments in variants.items():
+        register_model(_entrypoint(network, variant, arguments))
+
+
+def _entrypoint(network: type[CifarNetwork], variant: str, arguments: dict[str, Any]) -> Callable[..., Any]:
+    def create(pretrained: bool = False, **kwargs: Any) -> Any:
+        return _build(network, variant, pretrained, **arguments, **kwargs)
+
+    create.__name__ = create.__qualname__ = variant
+    create.__module__ = network.__module__
+    described = (f"{name} {getattr(value, '__name__', value)}" for name, value in arguments.items())
+    create.__doc__ = f"{network.__name__} with {', '.join(described)}."
+    return create
+
+
+def _build(network: type[CifarNetwork], variant: str, pretrained: bool, **kwargs: Any) -> Any:
+    """Create a CIFAR network through timm, so that ``features_only``, ``num_classes`` and friends work as usual."""
+    if pretrained:
+        raise ConfigError(
+            f"{variant}: no pretrained weights are distributed for CIFAR networks; "
+            "train it here, or give a file as checkpoint"
+        )
+    every_stage = {"feature_cls": "getter", "out_indices": None}
+    return build_model_with_cfg(network, variant, False, feature_cfg=every_stage, **kwargs)
 
 
 def relu(x: Tensor) -> Tensor:

@@ -4,13 +4,19 @@ The x4 networks have stage widths 64, 128, 256 on a stem of only 32, so their fi
 Where the shape changes, the shortcut is a 1x1 convolution with batch norm (the paper pads with zeros).
 """
 
-from collections.abc import Callable
 from typing import Any
 
-from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from kd_bench.models.cifar.base import CifarNetwork, StageOutputs, build, default_cfg, relu
+from kd_bench.models.cifar.base import (
+    CifarNetwork,
+    StageOutputs,
+    default_cfgs_of,
+    initialise_convolutions,
+    register,
+    relu,
+    stage_info,
+)
 
 Widths = tuple[int, int, int, int]
 NARROW: Widths = (16, 16, 32, 64)
@@ -60,16 +66,9 @@ class ResNet(CifarNetwork):
         self.layer2 = self._stage(stages[0], stages[1], blocks, stride=2)
         self.layer3 = self._stage(stages[1], stages[2], blocks, stride=2)
         self.num_features = stages[2]
-        self.feature_info = [
-            {"num_chs": channels, "reduction": reduction, "module": module}
-            for channels, reduction, module in zip(
-                widths, (1, 1, 2, 4), ("bn1", "layer1", "layer2", "layer3"), strict=True
-            )
-        ]
+        self.feature_info = stage_info(widths, (1, 1, 2, 4), ("bn1", "layer1", "layer2", "layer3"))
         self.fc = self._make_classifier(num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialise_convolutions(self)
 
     @staticmethod
     def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.ModuleList:
@@ -87,31 +86,16 @@ class ResNet(CifarNetwork):
         return StageOutputs(x, stages, before if pre_activations else None)
 
 
-_VARIANTS: dict[str, tuple[int, Widths]] = {
-    "resnet8_cifar": (8, NARROW),
-    "resnet14_cifar": (14, NARROW),
-    "resnet20_cifar": (20, NARROW),
-    "resnet32_cifar": (32, NARROW),
-    "resnet44_cifar": (44, NARROW),
-    "resnet56_cifar": (56, NARROW),
-    "resnet110_cifar": (110, NARROW),
-    "resnet8x4_cifar": (8, WIDE_X4),
-    "resnet32x4_cifar": (32, WIDE_X4),
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "resnet8_cifar": {"depth": 8},
+    "resnet14_cifar": {"depth": 14},
+    "resnet20_cifar": {"depth": 20},
+    "resnet32_cifar": {"depth": 32},
+    "resnet44_cifar": {"depth": 44},
+    "resnet56_cifar": {"depth": 56},
+    "resnet110_cifar": {"depth": 110},
+    "resnet8x4_cifar": {"depth": 8, "widths": WIDE_X4},
+    "resnet32x4_cifar": {"depth": 32, "widths": WIDE_X4},
 }
-default_cfgs = generate_default_cfgs(dict.fromkeys(_VARIANTS, default_cfg()))
-
-
-def _entrypoint(variant: str) -> Callable[..., Any]:
-    depth, widths = _VARIANTS[variant]
-
-    def create(pretrained: bool = False, **kwargs: Any) -> Any:
-        return build(ResNet, variant, pretrained, depth=depth, widths=widths, **kwargs)
-
-    create.__name__ = variant
-    create.__module__ = __name__
-    create.__doc__ = f"CIFAR ResNet of depth {depth}, widths {widths}."
-    return create
-
-
-for _name in _VARIANTS:
-    register_model(_entrypoint(_name))
+default_cfgs = default_cfgs_of(ResNet, _VARIANTS)
+register(ResNet, _VARIANTS)

@@ -5,14 +5,19 @@ pre-activation of a stage is the output of the next batch norm: that which opens
 It is taken from the pass itself; running the batch norm again would move its statistics twice a step.
 """
 
-import math
-from collections.abc import Callable
 from typing import Any
 
-from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 
-from kd_bench.models.cifar.base import CifarNetwork, StageOutputs, build, default_cfg, relu
+from kd_bench.models.cifar.base import (
+    CifarNetwork,
+    StageOutputs,
+    default_cfgs_of,
+    initialise_convolutions,
+    register,
+    relu,
+    stage_info,
+)
 
 
 class PreActivationBlock(nn.Module):
@@ -73,22 +78,12 @@ class WideResNet(CifarNetwork):
         self.block3 = Stage(channels[2], channels[3], blocks, stride=2)
         self.bn1 = nn.BatchNorm2d(channels[3])
         self.num_features = channels[3]
-        self.feature_info = [
-            {"num_chs": count, "reduction": reduction, "module": module}
-            for count, reduction, module in zip(
-                channels, (1, 1, 2, 4), ("conv1", "block1", "block2", "block3"), strict=True
-            )
-        ]
+        self.feature_info = stage_info(channels, (1, 1, 2, 4), ("conv1", "block1", "block2", "block3"))
         self.fc = self._make_classifier(num_classes)
-        self._initialise()
+        initialise_convolutions(self)
 
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
-                nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
-        if isinstance(self.fc, nn.Linear):
-            nn.init.zeros_(self.fc.bias)
+    def initialise_classifier(self, linear: nn.Linear) -> None:
+        nn.init.zeros_(linear.bias)
 
     def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
         stem = self.conv1(x)
@@ -100,26 +95,11 @@ class WideResNet(CifarNetwork):
         return StageOutputs(relu(before_third), [stem, first, second, third], before)
 
 
-_VARIANTS: dict[str, tuple[int, int]] = {
-    "wrn_16_1_cifar": (16, 1),
-    "wrn_16_2_cifar": (16, 2),
-    "wrn_40_1_cifar": (40, 1),
-    "wrn_40_2_cifar": (40, 2),
+_VARIANTS: dict[str, dict[str, Any]] = {
+    "wrn_16_1_cifar": {"depth": 16, "width": 1},
+    "wrn_16_2_cifar": {"depth": 16, "width": 2},
+    "wrn_40_1_cifar": {"depth": 40, "width": 1},
+    "wrn_40_2_cifar": {"depth": 40, "width": 2},
 }
-default_cfgs = generate_default_cfgs(dict.fromkeys(_VARIANTS, default_cfg()))
-
-
-def _entrypoint(variant: str) -> Callable[..., Any]:
-    depth, width = _VARIANTS[variant]
-
-    def create(pretrained: bool = False, **kwargs: Any) -> Any:
-        return build(WideResNet, variant, pretrained, depth=depth, width=width, **kwargs)
-
-    create.__name__ = variant
-    create.__module__ = __name__
-    create.__doc__ = f"Wide ResNet of depth {depth}, width factor {width}."
-    return create
-
-
-for _name in _VARIANTS:
-    register_model(_entrypoint(_name))
+default_cfgs = default_cfgs_of(WideResNet, _VARIANTS)
+register(WideResNet, _VARIANTS)
