@@ -1,0 +1,226 @@
+"""Losses and gradients against vectors of the published reference implementations.
+
+The folder is ``tests/golden`` or what the environment variable ``KD_BENCH_GOLDEN`` names. Every case of its manifest is
+run in float32, at the manifest's tolerances, and in float64, where scalar losses must agree to nine digits.
+"""
+
+import copy
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+import torch
+from golden_rows import ROWS, Arrays, Case, Row
+from torch import Tensor
+
+SHIPPED = Path(__file__).with_name("golden")
+FOLDER = Path(os.environ.get("KD_BENCH_GOLDEN") or SHIPPED).expanduser()
+EXACT = 1e-9  # relative difference of scalar losses in float64
+
+
+def fail(reason: str) -> NoReturn:
+    pytest.fail(reason, pytrace=False)
+
+
+def read_cases(folder: Path) -> list[Case]:
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        cases = manifest["cases"] if manifest["format"] == 1 else []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        fail(f"{path} cannot be read: {type(error).__name__}: {error}")
+    if not isinstance(cases, list) or not cases:
+        fail(f"{path} lists no case in format 1")
+    return cases
+
+
+class Inputs:
+    """What goes into a row: floating arrays in ``dtype``, asking for a gradient where the manifest speaks of one.
+
+    ``without_gradient`` are those of the student that must not receive any, so that a missing ``detach`` shows.
+    """
+
+    def __init__(self, case: Case, stored: dict[str, np.ndarray], dtype: torch.dtype) -> None:
+        self.arrays: Arrays = {}
+        self.without_gradient: list[str] = []
+        listed = {name.removeprefix("grad_total_").removeprefix("grad_") for name in stored if name.startswith("grad_")}
+        for name, description in case["arrays"].items():
+            if description["role"] == "output":
+                continue
+            tensor = torch.from_numpy(stored[name])
+            tensor = tensor.to(dtype) if tensor.is_floating_point() else tensor
+            if name not in listed and "no gradient" in description["meaning"] and not name.startswith("teacher_"):
+                self.without_gradient.append(name)
+            self.arrays[name] = tensor.requires_grad_(name in listed or name in self.without_gradient)
+        self.teacher = {name: copy.deepcopy(array) for name, array in self.arrays.items() if name.startswith("teacher")}
+
+    def gradient(self, loss: Tensor, name: str) -> Tensor:
+        """Of ``loss``; zeros where it does not depend on the array."""
+        array = self.arrays[name]
+        (gradient,) = torch.autograd.grad(loss, array, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(array) if gradient is None else gradient
+
+
+def read_arrays(case: Case, folder: Path) -> dict[str, np.ndarray]:
+    path = folder / case["file"]
+    if hashlib.sha256(path.read_bytes()).hexdigest() != case["sha256"]:
+        fail(f"{case['id']}: {path} is not the file of the manifest: its sha256 differs")
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in case["arrays"]}
+
+
+def check(case: Case, rows: dict[str, Row], folder: Path, dtype: torch.dtype) -> None:
+    """Fail, naming the case and the output, unless a row gives all that the case lists."""
+    if case["method"] not in rows:
+        fail(f"no golden row for method {case['method']!r}: tests/golden_rows.py needs one")
+    stored = read_arrays(case, folder)
+    inputs = Inputs(case, stored, dtype)
+    outputs = rows[case["method"]](case, inputs.arrays)
+    for name, description in case["arrays"].items():
+        if description["role"] == "output":
+            compare(case, name, computed(case, name, outputs, inputs), stored[name], dtype)
+    for name in inputs.without_gradient:
+        if inputs.gradient(outputs.get("loss_total", outputs["loss"]), name).any():
+            fail(f"{case['id']}: {name} must receive no gradient")
+    for name, before in inputs.teacher.items():
+        if inputs.arrays[name].grad is not None or not torch.equal(inputs.arrays[name], before):
+            fail(f"{case['id']}: {name} must stay as it is and receive no gradient")
+
+
+def computed(case: Case, name: str, outputs: dict[str, Tensor], inputs: Inputs) -> Tensor:
+    """An output of the row, or the gradient of its ``loss`` or ``loss_total``."""
+    wanted = name
+    if name.startswith("grad_"):
+        wanted = "loss_total" if name.startswith("grad_total_") else "loss"
+    if wanted not in outputs:
+        fail(f"{case['id']}: the row gives no {wanted!r}; it gives {', '.join(sorted(outputs))}")
+    if wanted == name:
+        return outputs[name].detach()
+    return inputs.gradient(outputs[wanted], name.removeprefix("grad_total_").removeprefix("grad_"))
+
+
+def compare(case: Case, name: str, got: Tensor, stored: np.ndarray, dtype: torch.dtype) -> None:
+    if got.dtype != dtype:
+        fail(f"{case['id']}: {name} is {got.dtype}, not {dtype}")
+    if got.shape != stored.shape:
+        fail(f"{case['id']}: {name} has shape {tuple(got.shape)}, the reference {stored.shape}")
+    expected, tolerance = stored, {key: case["tolerance"][name][key] for key in ("rtol", "atol")}
+    if dtype == torch.float64 and name in case["loss_float64"]:
+        expected, tolerance = np.float64(case["loss_float64"][name]), {"rtol": EXACT, "atol": 0.0}
+    difference = np.abs(got.numpy() - expected)
+    # Written so that NaN fails.
+    if not (difference <= tolerance["atol"] + tolerance["rtol"] * np.abs(expected)).all():
+        fail(f"{case['id']}: {name} differs from the reference by up to {difference.max():.3g}, allowed {tolerance}")
+
+
+try:
+    CASES = read_cases(FOLDER)
+    UNREADABLE = ""
+except pytest.fail.Exception as error:
+    CASES, UNREADABLE = [], str(error)
+
+
+def test_the_manifest_is_readable():
+    assert not UNREADABLE
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
+def test_golden(case: Case, dtype: torch.dtype):
+    check(case, ROWS, FOLDER, dtype)
+
+
+# The tests below are of the check itself: it must fail, and say why.
+
+
+@pytest.fixture
+def kd_case() -> Case:
+    return copy.deepcopy(next(case for case in read_cases(SHIPPED) if case["id"] == "kd_a"))
+
+
+def changed(name: str, change: Any) -> Row:
+    """The row of KD with one output changed."""
+
+    def row(case: Case, arrays: Arrays) -> dict[str, Tensor]:
+        outputs = ROWS["kd"](case, arrays)
+        return {**outputs, name: change(outputs[name])}
+
+    return row
+
+
+def expect_failure(message: str, case: Case, row: Row | None, folder: Path = SHIPPED) -> None:
+    rows = {} if row is None else {"kd": row}
+    with pytest.raises(pytest.fail.Exception, match=message):
+        check(case, rows, folder, torch.float32)
+
+
+def test_a_method_without_a_row_fails_by_name(kd_case):
+    expect_failure("no golden row for method 'kd'", kd_case, None)
+
+
+def test_an_output_that_the_row_lacks_fails_by_name(kd_case):
+    def row(case: Case, arrays: Arrays) -> dict[str, Tensor]:
+        outputs = ROWS["kd"](case, arrays)
+        del outputs["loss_weighted"]
+        return outputs
+
+    expect_failure("kd_a: the row gives no 'loss_weighted'", kd_case, row)
+
+
+def test_a_wrong_loss_fails_by_name(kd_case):
+    expect_failure("kd_a: loss_weighted differs", kd_case, changed("loss_weighted", lambda loss: 1.001 * loss))
+
+
+def test_a_loss_that_is_not_a_number_fails(kd_case):
+    expect_failure("kd_a: loss_ce differs", kd_case, changed("loss_ce", lambda loss: loss * float("nan")))
+
+
+def test_a_right_loss_with_a_wrong_gradient_fails(kd_case):
+    def halved(loss: Tensor) -> Tensor:
+        return loss / 2 + loss.detach() / 2
+
+    expect_failure("kd_a: grad_student_logits differs", kd_case, changed("loss", halved))
+    expect_failure("kd_a: grad_total_student_logits differs", kd_case, changed("loss_total", halved))
+
+
+def test_a_gradient_to_what_must_be_detached_fails(kd_case):
+    del kd_case["arrays"]["grad_student_logits"], kd_case["arrays"]["grad_total_student_logits"]
+    kd_case["arrays"]["student_logits"]["meaning"] += ", no gradient"
+    expect_failure("kd_a: student_logits must receive no gradient", kd_case, ROWS["kd"])
+
+
+def test_a_teacher_changed_in_place_fails(kd_case):
+    def row(case: Case, arrays: Arrays) -> dict[str, Tensor]:
+        outputs = ROWS["kd"](case, {**arrays, "teacher_logits": arrays["teacher_logits"].clone()})
+        arrays["teacher_logits"] += 1
+        return outputs
+
+    expect_failure("kd_a: teacher_logits must stay as it is", kd_case, row)
+
+
+def test_a_file_that_is_not_the_manifests_fails(kd_case, tmp_path):
+    content = (SHIPPED / kd_case["file"]).read_bytes()
+    (tmp_path / kd_case["file"]).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    expect_failure("kd_a: .* is not the file of the manifest", kd_case, ROWS["kd"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "cannot be read: FileNotFoundError"),
+        ("", "cannot be read: JSONDecodeError"),
+        ("[]", "cannot be read: TypeError"),
+        ("{}", "cannot be read: KeyError"),
+        ('{"format": 1, "cases": []}', "lists no case"),
+        ('{"format": 2, "cases": [{"id": "kd_a"}]}', "lists no case in format 1"),
+    ],
+)
+def test_an_unreadable_manifest_fails_clearly(tmp_path, content, reason):
+    if content is not None:
+        (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(pytest.fail.Exception, match=reason):
+        read_cases(tmp_path)
