@@ -21,13 +21,13 @@ demo: $(STAMP) ## distil real digits and show the leaderboard
 	@$(BIN)/kd-bench demo
 
 test: $(STAMP) ## the tests (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 check: $(STAMP) ## style, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 clean: ## delete what make made; runs and records stay
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from kd_bench.config import RecipeConfig, RunConfig
+from kd_bench.config import RecipeConfig, RunConfig, TrainerConfig
 from kd_bench.data.batch import DataSpec
 from kd_bench.data.randomness import derive_seed
 from kd_bench.distillation import ADAPTERS, INITIALISATION, DistillationModule
@@ -53,6 +53,7 @@ def build(config: RunConfig) -> Pair:
     Raises:
         ConfigError: a network cannot be built or cannot take the images, or the pair lacks what the method requires.
     """
+    check_device(config.trainer)
     data, student = config.dataset, config.student
     height, width = data.image_size
     spec = DataSpec(data.num_classes, (height, width), _triple(data.mean), _triple(data.std))
@@ -139,12 +140,20 @@ def _check_pre_activations(config: RunConfig, pair: Pair) -> None:
         )
 
 
+def check_device(trainer: TrainerConfig) -> None:
+    """Raise ConfigError unless this machine has the device, and the device the precision."""
+    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("trainer.accelerator='gpu': torch finds no GPU here; trainer=cpu")
+    if trainer.accelerator == "cpu" and trainer.precision == "16-mixed":
+        raise ConfigError("trainer.precision='16-mixed': needs a GPU; a CPU has 32-true and bf16-mixed")
+
+
 def check_recipe(recipe: RecipeConfig) -> None:
-    """Make the optimizer and the schedule once, on a single number, to hear what they say of their values."""
+    """Run the optimizer and the whole schedule once, on a single number, to hear what they say of their values."""
     make_optimizer, make_scheduler = _optimizer(recipe), _scheduler(recipe)
     try:
         optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
-    except (ValueError, TypeError, RuntimeError, InstantiationException) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise ConfigError(f"recipe.optimizer: {_last_cause(error)}") from error
     if optimizer.param_groups[0]["lr"] == 0:
         raise ConfigError("recipe.optimizer.lr=0: should be greater than 0")
@@ -152,10 +161,13 @@ def check_recipe(recipe: RecipeConfig) -> None:
         return
     try:
         scheduler = make_scheduler(optimizer)
-    except (ValueError, TypeError, InstantiationException, ZeroDivisionError) as error:
+        if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
+            raise ConfigError("recipe.scheduler._target_: needs a schedule that steps by epoch and watches no metric")
+        for _ in range(recipe.epochs):
+            optimizer.step()
+            scheduler.step()
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise ConfigError(f"recipe.scheduler: {_last_cause(error)}") from error
-    if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
-        raise ConfigError("recipe.scheduler._target_: needs a schedule that steps by epoch and watches no metric")
 
 
 def _last_cause(error: BaseException) -> str:

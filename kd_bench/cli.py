@@ -18,7 +18,7 @@ EXIT_CODES = """exit codes:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``kd-bench``; returns the exit code."""
-    # OpenMP's threads spin while they wait, which on busy cores makes small steps ten times slower. Read once, by torch.
+    # OpenMP threads spin while they wait: on busy cores that makes small steps ten times slower. Torch reads this once.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments

@@ -7,6 +7,7 @@ is allowed, before any data is touched. Nothing changes a value afterwards.
 import importlib
 import inspect
 import math
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,9 @@ ALLOWED_TARGETS: dict[str, tuple[str, ...]] = {
     "recipe.scheduler": ("torch.optim.lr_scheduler.",),
     "logger": ("kd_bench.tracking.",),
 }
+# Where a data set lies, how it came there and how much of it is held in memory say nothing about its content; such
+# values are neither recorded nor part of a fingerprint.
+UNRECORDED = tuple(f"dataset.source.{name}" for name in ("root", "cache", "download", "in_memory_bytes"))
 _PLUGIN_SLOTS = ("method", "dataset.source")
 
 Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
@@ -84,6 +88,7 @@ class TrainerConfig(_Strict):
     precision: Literal["32-true", "16-mixed", "bf16-mixed"]
     channels_last: bool
     threads: PositiveInt | None
+    workers: Count = 0
     checkpoint_every_n_epochs: PositiveInt
     log_every_n_steps: PositiveInt
     progress: Literal["auto", "bar", "lines", "none"]
@@ -125,6 +130,19 @@ class RunConfig(_Strict):
     def runs(self) -> Path:
         return Path(self.paths.runs).expanduser()
 
+    def recorded(self) -> Node:
+        """What records and trackers hold: everything but places on this machine and the tracker itself."""
+        dump = self.model_dump(exclude={"paths", "logger"})
+        for key in UNRECORDED:
+            _drop(dump, key.split("."))
+        return dump
+
+
+def _drop(node: Node, path: list[str]) -> None:
+    for part in path[:-1]:
+        node = node[part]
+    node.pop(path[-1], None)
+
 
 def check(cfg: DictConfig) -> RunConfig:
     """Check a composed configuration as far as that is possible without building anything.
@@ -143,8 +161,11 @@ def check(cfg: DictConfig) -> RunConfig:
         "recipe.scheduler": config.recipe.scheduler,
         "logger": config.logger,
     }
-    checked = {slot: _checked_node(slot, node, config.plugins) for slot, node in slots.items() if node is not None}
-    _check_no_other_targets(container, slots)
+    targets: set[str] = set()
+    checked = {
+        slot: _checked_node(slot, node, config.plugins, targets) for slot, node in slots.items() if node is not None
+    }
+    _check_no_other_targets(container, targets)
     recipe = config.recipe.model_copy(
         update={"optimizer": checked["recipe.optimizer"], "scheduler": checked.get("recipe.scheduler")}
     )
@@ -165,17 +186,15 @@ def load_plugins(plugins: list[str]) -> None:
     for name in plugins:
         try:
             importlib.import_module(name)
-        except Exception as error:  # whatever a foreign module may raise
+        except (Exception, SystemExit) as error:  # whatever a foreign module may raise
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ConfigError(f"plugins: {name!r} cannot be imported: {reason}") from error
 
 
 def _resolved(cfg: DictConfig) -> Node:
     for key, value in _leaves(OmegaConf.to_container(cfg, resolve=False)):
-        if isinstance(value, str) and "${oc.env" in value and not key.startswith("paths."):
-            raise ConfigError(
-                f"{key}: environment variables are allowed in paths only, since configurations are stored"
-            )
+        if isinstance(value, str):
+            _check_interpolation(key, value)
     try:
         container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -184,6 +203,24 @@ def _resolved(cfg: DictConfig) -> Node:
     assert isinstance(container, dict)
     container.pop("hydra", None)
     return {str(key): value for key, value in container.items()}
+
+
+def _check_interpolation(key: str, value: str) -> None:
+    """Values are stored in records and sent to trackers: nothing may bring secrets into them.
+
+    Outside of ``paths`` an interpolation may name another value, but not a path, and not a resolver (such as
+    ``oc.env``) other than the one that gives the chosen files their names.
+    """
+    if key.startswith("paths."):
+        return
+    for name, colon in re.findall(r"\$\{\s*([^\s:}]*)\s*(:?)", value):
+        from_paths = name.split(".")[0] == "paths" and key not in UNRECORDED
+        resolver = bool(colon) and not re.fullmatch(r"\$\{hydra:runtime\.choices\.\w+\}", value)
+        if from_paths or resolver:
+            raise ConfigError(
+                f"{key}={value!r}: environment variables, paths and other resolvers are allowed below paths only, "
+                "since configurations are stored"
+            )
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -232,11 +269,15 @@ def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
     return list(model.model_fields)
 
 
-def _checked_node(key: str, node: Node, plugins: list[str]) -> Node:
-    """Check a node with a ``_target_`` against the allow-list and the target's signature; its values normalised.
+def _checked_node(key: str, node: Any, plugins: list[str], targets: set[str]) -> Node:
+    """Check a node with a ``_target_`` against the allow-list and the target's signature.
 
-    Numbers take the type of the annotation, so that ``temperature=4`` and ``temperature=4.0`` are the same run.
+    Args:
+        targets: takes the keys of the ``_target_``s that were checked.
     """
+    if not isinstance(node, dict):
+        raise ConfigError(f"{key}={node!r}: should be a node with a _target_")
+    targets.add(f"{key}._target_")
     slot = next(name for name in ALLOWED_TARGETS if key == name or key.startswith(f"{name}."))
     target = _allowed_target(key, node, slot, plugins)
     nested = {name: value for name, value in node.items() if name != "_target_" and _has_target(value)}
@@ -244,7 +285,9 @@ def _checked_node(key: str, node: Node, plugins: list[str]) -> Node:
     model = _signature_model(target, set(nested))
     dump = _validated(model, {**plain, **dict.fromkeys(nested)}, key).model_dump(exclude_unset=True)
     for name, value in nested.items():
-        dump[name] = {part: _checked_node(f"{key}.{name}.{part}", child, plugins) for part, child in value.items()}
+        dump[name] = {
+            part: _checked_node(f"{key}.{name}.{part}", child, plugins, targets) for part, child in value.items()
+        }
     return {"_target_": node["_target_"], **dump}
 
 
@@ -259,14 +302,16 @@ def _allowed_target(key: str, node: Node, slot: str, plugins: list[str]) -> Any:
         prefixes += tuple(f"{name}." for name in plugins)
     if not isinstance(path, str) or not path.startswith(prefixes):
         allowed = ", ".join(f"{prefix}*" for prefix in prefixes)
-        raise ConfigError(f"{key}._target_={path!r}: is not allowed here; allowed: {allowed}")
+        hint = " (a module of your own goes into plugins=[...])" if slot in _PLUGIN_SLOTS else ""
+        raise ConfigError(f"{key}._target_={path!r}: is not allowed here; allowed: {allowed}{hint}")
     module, _, attribute = path.rpartition(".")
     try:
         target = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError):
         raise ConfigError(f"{key}._target_={path!r}: there is no such class") from None
     # An imported name such as kd_bench.methods.kd.torch would lead out of the allowed modules again.
-    if inspect.ismodule(target) or not callable(target) or not f"{target.__module__}.".startswith(prefixes):
+    is_class = isinstance(target, type) or (slot == "logger" and inspect.isfunction(target))
+    if not is_class or not f"{target.__module__}.".startswith(prefixes):
         raise ConfigError(f"{key}._target_={path!r}: is not a class of an allowed module")
     return target
 
@@ -299,10 +344,9 @@ def _without_tensor(annotation: Any) -> Any:
     return Union[tuple(member for member in members if getattr(member, "__name__", "") != "Tensor")]  # noqa: UP007
 
 
-def _check_no_other_targets(container: Node, slots: Mapping[str, Any]) -> None:
-    """No ``_target_`` outside the slots, and none of Hydra's other instantiation keys anywhere."""
+def _check_no_other_targets(container: Node, targets: set[str]) -> None:
+    """No ``_target_`` but those that were checked, and none of Hydra's other instantiation keys anywhere."""
     for key, value in _leaves(container):
         name = key.rpartition(".")[2]
-        allowed = any(key.startswith(f"{slot}.") for slot in slots)
-        if name in ("_partial_", "_args_", "_recursive_", "_convert_") or (name == "_target_" and not allowed):
+        if name in ("_partial_", "_args_", "_recursive_", "_convert_") or (name == "_target_" and key not in targets):
             raise ConfigError(f"{key}={value!r}: is not allowed here")

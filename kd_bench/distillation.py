@@ -95,6 +95,7 @@ class DistillationModule(pl.LightningModule):
         np.random.seed(seed)  # kd_bench does not draw from these two, but methods from elsewhere may
         random.seed(seed)
         self._started = time.perf_counter()
+        self._learning_rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         if (batch_idx + 1) % self.log_every_n_steps == 0:
@@ -126,9 +127,8 @@ class DistillationModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         self._meter.flush(self.step)
         epoch = self.earlier_epochs + self.current_epoch + 1
-        learning_rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         losses = {f"train/{name}": value for name, value in self._meter.epoch().items()}
-        row = {"epoch": float(epoch), **losses, **self._validated, "lr": learning_rate}
+        row = {"epoch": float(epoch), **losses, **self._validated, "lr": self._learning_rate}
         if not math.isfinite(row["val/nll"]):
             raise Diverged(f"validation loss is not finite after epoch {epoch}")
         self.history.append(row)

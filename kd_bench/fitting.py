@@ -83,8 +83,6 @@ def fit(
 def _trainer(
     config: TrainerConfig, epochs: int, directory: Path, trackers: list[Guarded], callbacks: list[Callback]
 ) -> pl.Trainer:
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
     with quiet_lightning():
         return pl.Trainer(
             accelerator=config.accelerator,
@@ -102,6 +100,17 @@ def _trainer(
             use_distributed_sampler=False,
             deterministic="warn" if config.accelerator == "gpu" else None,
         )
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Let torch use ``count`` threads; the next job of the process finds what it had before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

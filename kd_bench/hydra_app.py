@@ -6,6 +6,7 @@ Hydra's own errors become one line; ours pass through it.
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterable
 
 import hydra
@@ -26,16 +27,23 @@ def train(arguments: list[str]) -> int:
         KDBenchError: the expected failures of a single run, a wrong configuration, or SweepError.
     """
     failures: list[KDBenchError] = []
+    jobs: list[RunMode | None] = []
 
     def task(cfg: DictConfig) -> None:
         from kd_bench.train import run
 
+        jobs.append(HydraConfig.get().mode)
         try:
             run(cfg)
-        except KDBenchError as error:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise
-            failures.append(error)  # raised below: Hydra would announce it in its own words first
+        except (Exception, SystemExit) as error:
+            # In this process we report failures ourselves: Hydra would announce them in its own words, and a method
+            # that leaves the process would take the rest of a sweep along. Other launchers need to hear of them.
+            if not isinstance(error, KDBenchError | SystemExit):
+                traceback.print_exc()
+            failure = error if isinstance(error, KDBenchError) else KDBenchError(f"{type(error).__name__}: {error}")
+            if jobs[-1] == RunMode.MULTIRUN and not _in_this_process():
+                raise failure from error
+            failures.append(failure)
 
     # Hydra reports errors itself and exits unless asked not to.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -50,9 +58,16 @@ def train(arguments: list[str]) -> int:
         raise ConfigError(_explain(error, arguments)) from error
     except KDBenchError as error:
         raise SweepError(f"a job of the sweep failed, the others ran: {error}") from error
+    if failures and jobs[-1] == RunMode.MULTIRUN:
+        causes = "; ".join(dict.fromkeys(str(failure) for failure in failures))
+        raise SweepError(f"{len(failures)} of {len(jobs)} jobs failed: {causes}")
     if failures:
         raise failures[0]
     return 0
+
+
+def _in_this_process() -> bool:
+    return str(HydraConfig.get().launcher._target_).endswith(".BasicLauncher")
 
 
 def complete(arguments: list[str], commands: Iterable[str]) -> int:

@@ -113,7 +113,7 @@ def make_record(
         recipe=config.names.recipe,
         selection=config.recipe.selection,
         seed=config.seed,
-        config=config.model_dump(exclude={"paths", "logger"}),
+        config=config.recorded(),
         code=code,
         environment=environment,
         hardware=hardware,

@@ -24,7 +24,7 @@ from kd_bench.distillation import DistillationModule
 from kd_bench.errors import Diverged, IntegrityError, Interrupted, Preempted
 from kd_bench.evaluation.evaluate import metrics_of, student_predictions, teacher_predictions
 from kd_bench.evaluation.metrics import accuracy
-from kd_bench.fitting import fit
+from kd_bench.fitting import fit, torch_threads
 from kd_bench.models.checkpoints import save_tensors
 from kd_bench.progress import display
 from kd_bench.recording import dataset_info, make_record, method_info, teacher_info
@@ -78,7 +78,7 @@ def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: 
             if not wait:
                 _say(config, f"{_title(state)}: done before, {_result(record, directory)}")
             return record
-        with stop_signals(), _recorded_state(state, directory):
+        with stop_signals(), _recorded_state(state, directory), torch_threads(config.trainer.threads):
             return _train(config, pair, arrays, teacher, previous, state, directory, callbacks)
 
 
@@ -161,6 +161,7 @@ def _data(config: RunConfig, pair: Pair, arrays: ImageArrays) -> ImageDataModule
         dataset.validation_fraction,
         dataset.train_samples,
         pair.method.requires.views,
+        config.trainer.workers,
     )
 
 
@@ -234,7 +235,7 @@ def _tracked(config: RunConfig, state: RunState, directory: Path) -> Iterator[li
         group=state.study or f"{state.dataset}/{state.teacher}->{state.student}",
         job_type="teacher" if state.role == "teacher" else state.method,
         tags=[state.dataset, state.method, state.student],
-        config=config.model_dump(exclude={"paths", "logger"}),
+        config=config.recorded(),
     )
     open_trackers, arguments = target_of(config.logger)
     trackers: list[Guarded] = open_trackers(run=tracked, **arguments)

@@ -1,5 +1,6 @@
-"""Splits to batches. One data module serves every data set that fits into memory."""
+"""Splits to batches. One data module serves every data set, in memory or on disk."""
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,12 +14,14 @@ from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.data.randomness import ORDER, uniform
 from kd_bench.data.source import ImageArrays, Split
 from kd_bench.data.splits import carve
-from kd_bench.errors import ConfigError
+from kd_bench.errors import ConfigError, IntegrityError, KDBenchError
 
 EVALUATION_BATCH = 512
+EVALUATION_PIXELS = 1 << 23  # of one batch: 512 images up to 128x128, 167 of 224x224
+WORKER_SECONDS = 600.0  # for one batch; a worker that hangs must not hang the run
 
 
-class InMemory(Dataset[Batch]):
+class Batches(Dataset[Batch]):
     """A split whose item is a whole batch: an index tensor in, a :class:`Batch` of uint8 images out."""
 
     def __init__(self, split: Split) -> None:
@@ -56,25 +59,67 @@ class EpochOrder(Sampler[Tensor]):
 
 
 class InOrder(Sampler[Tensor]):
-    """Every sample once, in order."""
+    """Every sample once, in order, ``batch_size`` at a time."""
 
-    def __init__(self, samples: int) -> None:
-        self.samples = samples
+    def __init__(self, samples: int, batch_size: int = EVALUATION_BATCH) -> None:
+        self.samples, self.batch_size = samples, batch_size
 
     def __len__(self) -> int:
-        return -(-self.samples // EVALUATION_BATCH)
+        return -(-self.samples // self.batch_size)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter(torch.split(torch.arange(self.samples), EVALUATION_BATCH))
+        return iter(torch.split(torch.arange(self.samples), self.batch_size))
+
+
+class BatchLoader(DataLoader[Batch]):
+    """Batches of a split, in the sampler's order whatever the number of workers.
+
+    Args:
+        workers: processes that decode images which lie on disk; images in memory need none.
+    """
+
+    def __init__(self, split: Split, sampler: Sampler[Tensor], workers: int = 0) -> None:
+        workers = 0 if split.in_memory else workers
+        super().__init__(
+            Batches(split),
+            sampler=sampler,
+            batch_size=None,
+            collate_fn=_as_is,
+            # An own generator: the loader must not draw its base seed from the global one, which belongs to training.
+            generator=torch.Generator(),
+            num_workers=workers,
+            worker_init_fn=_ignore_interrupts if workers else None,
+            timeout=WORKER_SECONDS if workers else 0,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch's own class of iterators has no more to it
+        return _in_own_words(super().__iter__())
+
+
+def _in_own_words(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches; errors of workers become one line, as if there were no workers."""
+    try:
+        yield from batches
+    except IntegrityError as error:
+        del batches  # with the traceback's hold on it: the workers end now, not whenever the error is forgotten
+        # A worker's error comes with its traceback as text, and its own words at the end.
+        words = str(error).rstrip().rpartition("IntegrityError: ")[2]
+        raise IntegrityError(words) from error.with_traceback(None)
+    except RuntimeError as error:
+        if "DataLoader" not in str(error):
+            raise
+        del batches
+        reason = f"{str(error).splitlines()[0]}; trainer.workers=0 works without processes"
+        raise KDBenchError(f"loading data failed: {reason}") from error.with_traceback(None)
 
 
 def _as_is(batch: Any) -> Any:
     return batch
 
 
-def _loader(split: Split, sampler: Sampler[Tensor]) -> DataLoader[Batch]:
-    # An own generator: the loader must not draw its base seed from the global one, which belongs to the training.
-    return DataLoader(InMemory(split), sampler=sampler, batch_size=None, collate_fn=_as_is, generator=torch.Generator())
+def _ignore_interrupts(worker: int) -> None:
+    """The main process hears of Ctrl-C too, and ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -89,6 +134,7 @@ class ImageDataModule(pl.LightningDataModule):
         validation_fraction: share of the training data carved out for selection.
         train_samples: stratified subset of the rest to train on; all of it if null.
         views: augmented views of each training image.
+        workers: processes that decode images which lie on disk.
     """
 
     def __init__(
@@ -101,10 +147,11 @@ class ImageDataModule(pl.LightningDataModule):
         validation_fraction: float,
         train_samples: int | None = None,
         views: int = 1,
+        workers: int = 0,
     ) -> None:
         super().__init__()
         self.spec, self.augmentation, self.views = spec, augmentation, views
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.workers = batch_size, seed, workers
         self.epoch_offset = 0  # epochs that an earlier stage of the same run has used up
         self.first_epoch = 0  # of this stage: more than 0 where it is taken up again
         targets = arrays.train.targets
@@ -119,13 +166,15 @@ class ImageDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         order = EpochOrder(len(self.train), self.batch_size, self.seed, self.epoch_offset, self.first_epoch)
-        return _loader(self.train, order)
+        return BatchLoader(self.train, order, self.workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self.evaluation_loader(self.validation)
 
     def evaluation_loader(self, split: Split) -> DataLoader[Batch]:
-        return _loader(split, InOrder(len(split)))
+        height, width = split.images.shape[-2:]
+        batch_size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
+        return BatchLoader(split, InOrder(len(split), batch_size), self.workers)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment on the device, where whole batches are cheap."""

@@ -1,28 +1,74 @@
-"""What every small data set is: labelled uint8 images in memory, with a content hash."""
+"""What every data set is: labelled uint8 images, in memory or on disk, with a content hash."""
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kd_bench.errors import IntegrityError
+from kd_bench.data.preparing import few
+from kd_bench.errors import ConfigError, IntegrityError
+
+Index = Tensor | slice  # a slice shares the memory
+
+
+class LazyImages(Protocol):
+    """Images (N, 3, H, W) that stay on disk until they are asked for, as by the workers of a loader."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]: ...
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """The images at positions ``index`` (B,): uint8 (B, 3, H, W)."""
+
+    def subset(self, index: Index) -> "LazyImages": ...
+
+
+@dataclass(frozen=True)
+class FileSums:
+    """What identifies N image files: ``names`` (N,), bytes relative to the data's folder; ``sums`` (N, 32), sha256."""
+
+    names: npt.NDArray[np.bytes_]
+    sums: npt.NDArray[np.uint8]
+
+    def subset(self, index: Index) -> "FileSums":
+        return FileSums(self.names[rows(index)], self.sums[rows(index)])
 
 
 @dataclass(frozen=True)
 class Split:
-    """``images``: uint8 (N, 3, H, W). ``targets``: int64 (N,)."""
+    """``images``: uint8 (N, 3, H, W). ``targets``: int64 (N,). ``files``: of images that come from files of their own.
 
-    images: Tensor
+    Where there are ``files``, they identify the images instead of the pixels.
+    """
+
+    images: Tensor | LazyImages
     targets: Tensor
+    files: FileSums | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def subset(self, index: Tensor) -> "Split":
-        return Split(self.images[index], self.targets[index])
+    def subset(self, index: Index) -> "Split":
+        images = self.images[index] if isinstance(self.images, Tensor) else self.images.subset(index)
+        return Split(images, self.targets[index], self.files and self.files.subset(index))
+
+    @property
+    def in_memory(self) -> bool:
+        return isinstance(self.images, Tensor)
+
+    def image_keys(self) -> list[bytes]:
+        """One hash per image: of its file or of its pixels."""
+        if self.files is not None:
+            return [row.tobytes() for row in self.files.sums]
+        assert isinstance(self.images, Tensor)
+        pixels = self.images.reshape(len(self), -1).numpy()
+        return [hashlib.blake2b(image.data, digest_size=16).digest() for image in pixels]
 
 
 @dataclass(frozen=True)
@@ -35,30 +81,59 @@ class ImageArrays:
 
     @cached_property
     def content_sha256(self) -> str:
-        """Hash of every image and target, in order, with their shapes."""
+        """Hash of every image and target, in order, with their shapes; of names and sums where images are files."""
         digest = hashlib.sha256()
         for split in (self.train, self.test):
-            for tensor in (split.images, split.targets):
-                digest.update(f"{tuple(tensor.shape)} {tensor.dtype};".encode())
-                digest.update(tensor.numpy().tobytes())
+            if split.files is not None:
+                digest.update(f"{len(split)} files;".encode() + b"\0".join(split.files.names.tolist()))
+            for values in (split.images if split.files is None else split.files.sums, split.targets):
+                array = np.ascontiguousarray(values.numpy() if isinstance(values, Tensor) else values)
+                digest.update(f"{tuple(array.shape)} torch.{array.dtype};".encode())
+                digest.update(array.reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
+    @cached_property
+    def duplicates(self) -> int:
+        """How many test images are in the training split as well, byte for byte."""
+        train = set(self.train.image_keys())
+        return sum(key in train for key in self.test.image_keys())
+
     def check(self, name: str, num_classes: int, image_size: tuple[int, int]) -> None:
-        """Compare what was loaded with what the configuration says.
+        """Compare what was loaded with what the configuration says, and warn of test images that are trained on.
 
         Raises:
-            IntegrityError: another number of classes, another size, a label out of range or an empty class.
+            ConfigError: the configuration says another number of classes or another size.
+            IntegrityError: a label out of range or an empty class.
         """
-        size = (self.train.images.shape[-2], self.train.images.shape[-1])
-        if len(self.class_names) != num_classes or size != image_size:
-            raise IntegrityError(
-                f"{name}: found {len(self.class_names)} classes of {size[0]}x{size[1]} images, but its configuration "
-                f"says {num_classes} classes of {image_size[0]}x{image_size[1]}"
+        height, width = self.train.images.shape[-2:]
+        if len(self.class_names) != num_classes or (height, width) != image_size:
+            raise ConfigError(
+                f"dataset.num_classes and dataset.image_size: {name} has {len(self.class_names)} classes of "
+                f"{height}x{width} images, the configuration says {num_classes} classes of "
+                f"{image_size[0]}x{image_size[1]}"
             )
         for part, split in (("train", self.train), ("test", self.test)):
-            present = torch.unique(split.targets).tolist()
-            if present != list(range(num_classes)):
-                raise IntegrityError(f"{name}: the {part} split has labels {present}, not 0 to {num_classes - 1}")
+            if problems := out_of_range(split.targets, num_classes) or self._empty_classes(split.targets):
+                raise IntegrityError(f"{name}: the {part} split has {problems}")
+        if self.duplicates:
+            warnings.warn(f"{name}: {self.duplicates} of {len(self.test)} test images are trained on too", stacklevel=2)
+
+    def _empty_classes(self, targets: Tensor) -> str:
+        counts = torch.bincount(targets, minlength=len(self.class_names))
+        empty = [self.class_names[label] for label in (counts == 0).nonzero().flatten().tolist()]
+        return f"no image of {len(empty)} of {len(self.class_names)} classes: {few(empty)}" if empty else ""
+
+
+def rows(index: Index) -> slice | npt.NDArray[np.int64]:
+    """The same for numpy."""
+    return index if isinstance(index, slice) else index.numpy()
+
+
+def out_of_range(targets: Tensor, num_classes: int) -> str:
+    """How many labels (N,) are no class and which come first; empty if all are good."""
+    positions = ((targets < 0) | (targets >= num_classes)).nonzero().flatten().tolist()
+    bad = [f"{int(targets[position])} of image {position}" for position in positions[:4]]
+    return f"{len(positions)} labels out of range 0 to {num_classes - 1}: {few(bad)}" if bad else ""
 
 
 class DataSource(Protocol):

@@ -53,9 +53,10 @@ def negative_log_likelihood(logits: Tensor, targets: Tensor) -> float:
 def expected_calibration_error(logits: Tensor, targets: Tensor) -> float:
     """ECE in 15 equal-width bins of confidence, L1 (Guo et al. 2017).
 
-    torchmetrics gets probabilities: given logits that happen to lie in [0, 1] it would take them for probabilities.
+    torchmetrics gets probabilities: given logits that happen to lie in [0, 1] it would take them for probabilities. It
+    has a 16th bin for a confidence of exactly 1, which is kept just below.
     """
-    probabilities = F.softmax(logits.double(), dim=1)
+    probabilities = F.softmax(logits.double(), dim=1).clamp(max=1 - 2**-23)
     return float(multiclass_calibration_error(probabilities, targets, logits.shape[1], n_bins=ECE_BINS, norm="l1"))
 
 

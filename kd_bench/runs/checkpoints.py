@@ -17,6 +17,7 @@ import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
 from kd_bench.errors import IntegrityError
+from kd_bench.models.checkpoints import read_plain
 from kd_bench.runs.files import write_atomically
 
 _KEPT = 2
@@ -53,7 +54,8 @@ class AtomicCheckpointIO(CheckpointIO):
         map_location: Callable[..., Any] | None = None,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        loaded: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        """Read plain data onto the CPU; Lightning moves it to the device."""
+        loaded: dict[str, Any] = read_plain(Path(path))
         return loaded
 
     def remove_checkpoint(self, path: str | Path) -> None:

@@ -39,6 +39,8 @@ def claim(runs: Path, run_id: str, wait: bool) -> Iterator[Path]:
             lock.acquire()
     except OSError as error:
         raise IntegrityError(f"{directory} cannot be written: {error}") from error
+    for half_written in directory.glob(".*.tmp"):
+        half_written.unlink(missing_ok=True)  # of a process that was killed: nobody else writes here
     try:
         yield directory
     finally:

@@ -2,8 +2,9 @@
 
 import hashlib
 import importlib
-import inspect
 import json
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from kd_bench.config import RunConfig
@@ -19,7 +20,7 @@ def determining(config: RunConfig) -> dict[str, Any]:
     Left out: paths, logger, study, device and intervals. The teacher is represented by the hash of its weights
     elsewhere, so how it came to be is left out too.
     """
-    dump = config.model_dump()
+    dump = config.recorded()
     trainer = {name: dump["trainer"][name] for name in _TRAINER_SWITCHES}
     kept = {name: dump[name] for name in ("dataset", "student", "method", "recipe", "seed", "names")}
     return {**kept, "trainer": trainer, "teacher": config.teacher.name, "plugins": _plugin_hashes(config.plugins)}
@@ -34,11 +35,31 @@ def fingerprint(config: RunConfig, data_sha256: str, weights_sha256: list[str | 
         generation: position in a chain of runs; the initialisation depends on it.
     """
     content = {"config": determining(config), "data": data_sha256, "weights": weights_sha256, "generation": generation}
-    text = json.dumps(content, sort_keys=True, allow_nan=False)
+    text = json.dumps(_numbers_as_floats(content), sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
 
 
 def _plugin_hashes(plugins: list[str]) -> dict[str, str]:
     """A plugin's code has no version of its own: its source is hashed, so that an edited method is another run."""
-    sources = {name: inspect.getsource(importlib.import_module(name)) for name in plugins}
-    return {name: hashlib.sha256(source.encode()).hexdigest() for name, source in sources.items()}
+    return {name: _source_hash(importlib.import_module(name)) for name in plugins}
+
+
+def _source_hash(module: ModuleType) -> str:
+    """Of a module's file, or of all Python files of a package."""
+    packages = [Path(path) for path in getattr(module, "__path__", ())]
+    files = sorted(file for package in packages for file in package.rglob("*.py"))
+    if not packages and module.__file__:
+        files = [Path(module.__file__)]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name};".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _numbers_as_floats(value: Any) -> Any:
+    """``temperature=4`` and ``temperature=4.0`` are the same run."""
+    if isinstance(value, dict):
+        return {name: _numbers_as_floats(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_numbers_as_floats(each) for each in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

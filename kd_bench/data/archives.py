@@ -1,0 +1,128 @@
+"""Files out of archives that may come from anywhere. Members are read where they lie; nothing is ever unpacked to disk.
+
+An archive is refused, with the name of the member, if one has an absolute name, a name with ``..``, is a link or a
+device, or if the whole would unpack to more than a limit.
+"""
+
+import gzip
+import io
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from kd_bench.errors import IntegrityError
+
+
+class Files(Protocol):
+    """Files by their names, relative and with ``/`` as separator."""
+
+    def listing(self, folder: str) -> list[str]:
+        """Names of the files directly in ``folder``, sorted; empty if there is no such folder."""
+
+    def read(self, name: str) -> bytes:
+        """Raises OSError, zlib.error or zipfile.BadZipFile where the file is missing or damaged."""
+
+
+class FolderFiles:
+    """Files below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def listing(self, folder: str) -> list[str]:
+        path = self.root / folder
+        if not path.is_dir():
+            return []
+        with os.scandir(path) as entries:
+            return sorted(f"{folder}/{entry.name}" for entry in entries if entry.is_file())
+
+    def read(self, name: str) -> bytes:
+        return (self.root / name).read_bytes()
+
+
+class ZipFiles:
+    """Files of a zip archive, by their names below ``top``.
+
+    Args:
+        limit: of what the archive may unpack to, in bytes.
+
+    Raises:
+        IntegrityError: the archive is damaged or has a member that no data set needs.
+    """
+
+    def __init__(self, archive: Path, top: str, limit: int) -> None:
+        try:
+            self._zip = zipfile.ZipFile(archive)
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            raise IntegrityError(f"{archive} is refused: {error}") from error
+        self._top, self._names = top, {}
+        size = 0
+        folders: dict[str, list[str]] = {}
+        for member in self._zip.infolist():
+            size += member.file_size
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            plain = kind in (0, stat.S_IFREG, stat.S_IFDIR) and not member.flag_bits & 1
+            _check_member(archive, member.filename, plain, size, limit)
+            if not member.is_dir() and member.filename.startswith(f"{top}/"):
+                name = member.filename.removeprefix(f"{top}/")
+                self._names[name] = member
+                folders.setdefault(name.rpartition("/")[0], []).append(name)
+        self._folders = {folder: sorted(names) for folder, names in folders.items()}
+
+    def listing(self, folder: str) -> list[str]:
+        return self._folders.get(folder, [])
+
+    def read(self, name: str) -> bytes:
+        if name not in self._names:
+            raise FileNotFoundError(f"no such member: {self._top}/{name}")
+        return self._zip.read(self._names[name])
+
+
+def read_tar(archive: Path, top: str, wanted: Collection[str], limit: int) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the ``wanted`` files directly in the folder ``top`` of a ``.tar.gz``.
+
+    Raises:
+        IntegrityError: as for :class:`ZipFiles`.
+    """
+    size = 0
+    try:
+        with gzip.open(archive) as file, tarfile.open(fileobj=_Capped(file, archive, limit), mode="r|") as tar:
+            for member in tar:
+                size += member.size
+                _check_member(archive, member.name, member.isreg() or member.isdir(), size, limit)
+                folder, _, name = member.name.removeprefix("./").rpartition("/")
+                if folder == top and name in wanted and (content := tar.extractfile(member)) is not None:
+                    yield name, content.read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise IntegrityError(f"{archive} is refused: {error}") from error
+
+
+class _Capped(io.BufferedIOBase):
+    """A stream that ends in an error after ``limit`` bytes: headers may be as long as they like, too."""
+
+    def __init__(self, file: gzip.GzipFile, archive: Path, limit: int) -> None:
+        self._file, self._archive, self._left = file, archive, limit
+
+    def read(self, size: int | None = -1) -> bytes:
+        block = self._file.read(size)
+        self._left -= len(block)
+        if self._left < 0:
+            raise IntegrityError(f"{self._archive} is refused: it unpacks to more than was allowed")
+        return block
+
+
+def _check_member(archive: Path, name: str, plain: bool, size: int, limit: int) -> None:
+    reason = ""
+    if name.startswith(("/", "\\")) or name[1:2] == ":" or ".." in name.replace("\\", "/").split("/"):
+        reason = "it points out of the archive"
+    elif not plain:
+        reason = "it is a link, a device or encrypted"
+    elif size > limit:
+        reason = f"up to here the archive unpacks to {size} bytes, more than the {limit} allowed"
+    if reason:
+        raise IntegrityError(f"{archive}: member {name!r} is refused: {reason}")

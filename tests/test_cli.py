@@ -1,0 +1,288 @@
+"""The command line as a user meets it: help, exit codes, one line per mistake, completion, sweeps."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kd_bench.cli import _COMMANDS, main
+from kd_bench.runs.record import read_record
+
+FAST = [
+    "recipe.epochs=1",
+    "student=resnet8_cifar",
+    "dataset.train_samples=50",
+    "logger=none",
+    "trainer.progress=none",
+    "trainer.threads=1",
+    "teacher=none",
+]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty working directory; what ``main`` changes of the process is put back."""
+    empty = tmp_path / "working-directory"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    monkeypatch.setattr(sys, "argv", ["kd-bench"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    return empty
+
+
+def command(*arguments: str, **options) -> subprocess.CompletedProcess:
+    """A process of its own."""
+    whole = [sys.executable, "-m", "kd_bench", *arguments]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=120, **options)
+
+
+# --- Help ---
+
+
+@pytest.mark.parametrize("name", [None, *_COMMANDS])
+def test_help_shows_an_example(name, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([*([name] if name else []), "--help"])
+    assert caught.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"example:\n  kd-bench {name or ''}" in shown
+    assert "usage: kd-bench" in shown
+
+
+def test_help_names_every_command_and_the_exit_codes(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    listed = {line.split()[0] for line in shown.splitlines() if line.startswith("    ") and line[4] != " "}
+    assert listed == set(_COMMANDS)
+    assert all(code in shown for code in ("0 done", "130 interrupted", "143 pre-empted"))
+
+
+def test_help_of_train_names_every_choice(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    shown = capsys.readouterr().out
+    for group in ("dataset", "teacher", "student", "method", "recipe", "trainer", "logger", "chain"):
+        (line,) = [line for line in shown.splitlines() if line.startswith(f"  {group}=")]
+        choices = Path(__file__).parent.parent.joinpath("conf", group).glob("*.yaml")
+        assert sorted(line.partition("=")[2].split("|")) == sorted(path.stem for path in choices)
+
+
+LIGHT = """
+import contextlib, io, sys
+from kd_bench.cli import main
+
+for arguments in (["--help"], ["--version"], ["train", "--help"], ["leaderboard", "--help"], ["demo", "--help"],
+                  ["list", "methods"], ["list", "datasets"], ["list", "studies"], ["train", "--cfg", "job"],
+                  ["train", "method=kdd"], ["-sc", "query=bash"]):
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        main(arguments)
+    heavy = {"torch", "timm", "pytorch_lightning", "wandb", "sklearn"} & set(sys.modules)
+    print(" ".join(arguments), sorted(heavy))
+"""
+
+
+def test_nobody_waits_for_torch_who_does_not_train(folder):
+    environment = {**os.environ, "COMP_LINE": "kd-bench train method=f"}
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT], capture_output=True, text=True, timeout=60, env=environment, cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 11
+    assert [line for line in lines if not line.endswith(" []")] == []
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == "kd-bench 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("what", "like", "expected"),
+    [
+        ("methods", "fitnet", ["fitnet", "fitnet_two_stage"]),
+        ("datasets", "digits", ["digits", "present"]),
+        ("models", "resnet8x4", ["resnet8x4_cifar"]),
+    ],
+)
+def test_list(what, like, expected, capsys):
+    assert main(["list", what, "--like", like]) == 0
+    assert capsys.readouterr().out.split() == expected
+
+
+# --- Mistakes ---
+
+MISTAKES = {
+    "train method=kdd": "method='kdd': no such choice; did you mean 'kd'",
+    "train method=xyz": "method='xyz': no such choice; allowed: at, born_again, byot, ",
+    "train datasets=digits": "datasets: unknown key; did you mean 'dataset'?",
+    "train method.temprature=2": "method.temprature: unknown key; did you mean 'temperature'?",
+    "train method=kd_at method.terms.kd.temprature=2": "method.terms.kd.temprature: unknown key; did you mean 'temp",
+    "train recipe.optimizer.momentun=0.9": "recipe.optimizer.momentun: unknown key; did you mean 'momentum'?",
+    "train sead=1": "sead: unknown key; did you mean 'seed'?",
+    "train +sead=1": "sead: unknown key; did you mean 'seed'?",
+    "train recipe.epochs=0": "recipe.epochs=0: should be greater than or equal to 1",
+    "train student.name=resnett18": "student.name='resnett18': no such network; did you mean 'resnet18',",
+    "train teacher=none": "method=kd needs a teacher, but teacher.name is null",
+    "train method=kd,at": "Ambiguous value for argument 'method=kd,at'",
+    "train seed": "Error parsing override 'seed'",
+    "train seed=${oc.env:HOME}": "environment variables",
+    "train plugins=[nothing_here]": "plugins: 'nothing_here' cannot be imported: ",
+    "train --config-dir nothing": "nothing",
+    "publish nothing": "nothing",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_costs_one_line_and_exit_code_2(line, folder, capsys):
+    assert main(line.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (reason,) = printed.err.splitlines()
+    assert reason.startswith("kd-bench: ")
+    assert MISTAKES[line] in reason
+    assert list(folder.iterdir()) == []
+
+
+def test_a_mistake_in_a_process_of_its_own(folder):
+    done = command("train", "method=kdd", cwd=folder)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[0].startswith("kd-bench: method='kdd': no such choice; did you mean 'kd'")
+    assert len(done.stderr.splitlines()) == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_debug_shows_where_it_happened(folder, capsys):
+    assert main(["train", "--debug", "sead=1"]) == 2
+    shown = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in shown
+    assert shown.splitlines()[-1] == "kd-bench: sead: unknown key; did you mean 'seed'?"
+
+
+def test_a_board_of_a_missing_folder(folder, capsys):
+    assert main(["leaderboard", "--records", "nothing"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (reason,) = printed.err.splitlines()
+    assert reason.startswith("kd-bench: ")
+    assert "nothing" in reason
+    assert list(folder.iterdir()) == []
+
+
+def test_a_missing_teacher_is_an_integrity_error(folder, capsys):
+    assert main(["train", "teacher.checkpoint=nothing.pt", "logger=none", "trainer.progress=none"]) == 4
+    (reason,) = capsys.readouterr().err.splitlines()
+    assert reason.startswith("kd-bench: teacher.checkpoint='nothing.pt': neither a finished run in runs nor a file")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_an_integrity_error(folder, capsys):
+    (folder / "file").write_text("")
+    assert main(["train", *FAST, "method=scratch", "paths.runs=file/runs"]) == 4
+    (reason,) = capsys.readouterr().err.splitlines()
+    assert reason.startswith("kd-bench: file/runs/")
+    assert "cannot be written" in reason
+
+
+@pytest.mark.parametrize("line", ["", "trian", "list", "list methds", "leaderboard --recrds x"])
+def test_wrong_usage_is_exit_code_2(line, folder, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(line.split())
+    assert caught.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "error: " in printed.err.splitlines()[-1]
+    assert list(folder.iterdir()) == []
+
+
+# --- Configuration ---
+
+
+def test_cfg_prints_the_configuration_and_writes_nothing(folder, capsys):
+    assert main(["train", "--cfg", "job", "method=at", "seed=7", "recipe.epochs=3"]) == 0
+    printed = capsys.readouterr()
+    shown = yaml.safe_load(printed.out)
+    assert (shown["seed"], shown["recipe"]["epochs"], shown["method"]["power"]) == (7, 3, 2)
+    assert list(shown) == [
+        *("dataset", "teacher", "student", "method", "recipe", "trainer", "logger", "chain"),
+        *("seed", "study", "plugins", "paths", "names"),
+    ]
+    assert printed.err == ""
+    assert list(folder.iterdir()) == []
+
+
+# --- Completion ---
+
+# What bash does when TAB is pressed behind a line.
+TAB = """
+eval "$(kd-bench -sc install=bash)"
+COMP_LINE="$1" COMP_POINT=${#1}
+read -r -a COMP_WORDS <<< "$1"
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+function_name=$(complete -p kd-bench | sed 's/.*-F \\([^ ]*\\) .*/\\1/')
+"$function_name" kd-bench "${COMP_WORDS[$COMP_CWORD]}" ""
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("kd-bench tr", {"train"}),
+        ("kd-bench l", {"leaderboard", "list"}),
+        ("kd-bench train method=f", {"method=fitnet", "method=fitnet_two_stage"}),
+        ("kd-bench train seed=1 method=kd", {"method=kd", "method=kd_at"}),
+        ("kd-bench train rec", {"recipe=", "recipe."}),
+        ("kd-bench train method.temp", {"method.temperature="}),
+        ("kd-bench leaderboard --rec", set()),
+    ],
+)
+def test_completion_in_bash(line, expected, folder):
+    bin_folder = Path(sys.executable).parent
+    if not (bin_folder / "kd-bench").exists():
+        pytest.skip("the command is not installed beside this Python")
+    environment = {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", TAB, "bash", line], capture_output=True, text=True, timeout=60, env=environment, cwd=folder
+    )
+    assert done.stderr == ""
+    assert set(done.stdout.split()) == expected
+    assert list(folder.iterdir()) == []
+
+
+# --- Sweeps ---
+
+
+def finished(folder: Path) -> list[tuple[str, int]]:
+    records = [read_record(path) for path in folder.glob("runs/*/record.json")]
+    return sorted((record.method.name, record.seed) for record in records)
+
+
+def test_a_sweep_over_seeds(folder, capsys):
+    assert main(["train", "-m", *FAST, "method=scratch", "seed=0,1,2"]) == 0
+    assert finished(folder) == [("scratch", 0), ("scratch", 1), ("scratch", 2)]
+    assert capsys.readouterr().err == ""
+    assert [path.name for path in folder.iterdir()] == ["runs"]
+
+
+def test_a_failed_job_does_not_stop_the_others(folder, capsys):
+    """``kd`` and ``at`` need a teacher and there is none; the jobs around them run."""
+    assert main(["train", "-m", *FAST, "method=kd,scratch,at,byot"]) == 5
+    assert finished(folder) == [("byot", 0), ("scratch", 0)]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("kd-bench: ")
+    assert "method=kd needs a teacher" in line
+
+
+def test_every_failed_job_is_listed(folder, capsys):
+    assert main(["train", "-m", *FAST, "method=kd,at"]) == 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "method=kd needs a teacher" in line
+    assert "method=at needs a teacher" in line

@@ -1,0 +1,282 @@
+"""Trackers mirror a run. What they say is what the record says; when they fail, the run does not notice."""
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import wandb
+from wandb_reader import runs_in
+
+from kd_bench.errors import IntegrityError, Interrupted
+from kd_bench.runs.checkpoints import AtomicCheckpointIO
+from kd_bench.runs.directory import PREDICTIONS_FILE, WEIGHTS_FILE
+from kd_bench.runs.record import Record
+from kd_bench.train import run
+
+BASE = [
+    "recipe.epochs=3",
+    "recipe.batch_size=32",
+    "student=resnet8_cifar",
+    "dataset.train_samples=100",
+    "trainer.progress=none",
+    "trainer.threads=1",
+]
+ALONE = ["method=scratch", "teacher=none"]
+PAIR = ["method=kd", "teacher.name=resnet8_cifar"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The working directory, in which nothing may appear."""
+    empty = tmp_path / "working-directory"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    return empty
+
+
+@pytest.fixture
+def train(compose, tmp_path):
+    def of(*overrides: str, runs: str = "runs", **options) -> Record:
+        return run(compose(*BASE, f"paths.runs={tmp_path / runs}", *overrides), **options)
+
+    return of
+
+
+def files(folder: Path, record: Record) -> list[bytes]:
+    return [(folder / record.run_id / name).read_bytes() for name in (WEIGHTS_FILE, PREDICTIONS_FILE)]
+
+
+def same_run(train, tmp_path: Path, record: Record, *overrides: str) -> bool:
+    """Whether the run equals, to the bit, the one that nobody tracked."""
+    untracked = train(*overrides, "logger=none", runs="untracked")
+    return (
+        untracked.run_id == record.run_id
+        and untracked.metrics == record.metrics
+        and untracked.history == record.history
+        and files(tmp_path / "runs", record) == files(tmp_path / "untracked", record)
+    )
+
+
+# --- W&B ---
+
+
+def test_a_tracked_run_is_its_record(train, tmp_path, folder):
+    """Two runs of one process, a teacher and its student, are two W&B runs."""
+    record = train(*PAIR, "logger=wandb", "logger.tags=[nightly]", "study=mirror", "trainer.log_every_n_steps=2")
+    (student,) = runs_in(tmp_path / "runs" / record.run_id)
+    (teacher,) = runs_in(tmp_path / "runs" / record.teacher.run_id)
+
+    assert (student.id, student.name, student.project) == (record.run_id, "kd-resnet8_cifar-s0", "kd_bench")
+    assert (student.group, student.job_type) == ("mirror", "kd")
+    assert sorted(student.tags) == ["digits", "kd", "nightly", "resnet8_cifar"]
+    assert student.exit_code == 0
+    assert {key: value for key, value in student.config.items() if key != "_wandb"} == record.config
+
+    epochs = [row for row in student.history if "epoch" in row]
+    assert len(epochs) == len(record.history) == 3
+    for row, expected in zip(epochs, record.history, strict=True):
+        assert {key: row[key] for key in expected} == expected
+    assert {"train/loss", "train/ce", "train/kd", "val/top1", "val/nll", "lr"} <= set(epochs[0])
+    assert [row["trainer/global_step"] for row in epochs] == [4, 8, 12]  # 100 samples by 32
+    within = [row for row in student.history if "train_step/loss" in row]
+    assert [row["trainer/global_step"] for row in within] == [2, 4, 6, 8, 10, 12]
+
+    test = record.metrics.last.test
+    assert student.summary["test/top1"] == test.top1
+    assert student.summary["test/retention"] == test.retention
+    assert student.summary["val/top1"] == record.metrics.last.validation.top1
+
+    assert (teacher.id, teacher.job_type, teacher.exit_code) == (record.teacher.run_id, "teacher", 0)
+    assert teacher.summary["test/top1"] == record.teacher.test_top1
+    assert list(folder.iterdir()) == []
+    assert same_run(train, tmp_path, record, *PAIR, "study=mirror", "trainer.log_every_n_steps=2")
+
+
+def test_without_a_study_runs_are_grouped_by_their_pair(train, tmp_path):
+    record = train(*PAIR, "recipe.epochs=1", "logger=wandb")
+    (tracked,) = runs_in(tmp_path / "runs" / record.run_id)
+    assert tracked.group == "digits/resnet8_cifar->resnet8_cifar"
+
+
+def test_disabled_means_that_nothing_is_written(train, tmp_path, folder):
+    record = train(*ALONE, "logger=wandb", "logger.mode=disabled")
+    assert not (tmp_path / "runs" / record.run_id / "wandb").exists()
+    assert list(folder.iterdir()) == []
+
+
+class StopAt(pl.Callback):
+    """Ends the run as a signal does."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == self.epoch:
+            raise Interrupted("stopped")
+
+
+def test_an_interrupted_run_is_marked_and_its_continuation_has_the_same_id(train, tmp_path):
+    with pytest.raises(Interrupted):
+        train(*ALONE, "logger=wandb", callbacks=(lambda: [StopAt(2)],))
+    record = train(*ALONE, "logger=wandb")
+    first, second = runs_in(tmp_path / "runs" / record.run_id)
+    assert first.id == second.id == record.run_id
+    assert (first.exit_code, second.exit_code) == (1, 0)
+    assert "test/top1" not in first.summary
+    epochs = [[row["epoch"] for row in part.history if "epoch" in row] for part in (first, second)]
+    assert epochs == [[1, 2], [3]]
+    assert second.history[0]["trainer/global_step"] > first.history[-1]["trainer/global_step"]
+
+
+def refuse(*arguments, **options):
+    raise RuntimeError("no luck\nat all")
+
+
+def refuse_later(calls: int):
+    """A client that works for a while."""
+    genuine, seen = wandb.sdk.wandb_run.Run.log, []
+
+    def log(self, *arguments, **options):
+        seen.append(arguments)
+        if len(seen) > calls:
+            raise ConnectionError("the server is gone")
+        return genuine(self, *arguments, **options)
+
+    return log
+
+
+@pytest.mark.parametrize("moment", ["init", "first log", "later log", "summary", "finish"])
+def test_a_failing_tracker_costs_one_warning_and_nothing_else(train, tmp_path, monkeypatch, moment):
+    target, replacement, reason = {
+        "init": (("wandb.init",), refuse, "no luck"),
+        "first log": (("wandb.sdk.wandb_run.Run.log",), refuse_later(0), "the server is gone"),
+        "later log": (("wandb.sdk.wandb_run.Run.log",), refuse_later(2), "the server is gone"),
+        "summary": (("wandb.sdk.wandb_summary.SummaryDict.update",), refuse, "no luck"),
+        "finish": (("wandb.sdk.wandb_run.Run.finish",), refuse, "no luck"),
+    }[moment]
+    started = []
+    genuine = wandb.init
+    monkeypatch.setattr("wandb.init", lambda **options: started.append(genuine(**options)) or started[-1])
+    with monkeypatch.context() as patch:
+        patch.setattr(*target, replacement)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            record = train(*ALONE, "logger=wandb")
+    ours = [str(warning.message) for warning in caught if "dropped" in str(warning.message)]
+    assert ours == [f"W&B is dropped, the run goes on without it: {reason}"]
+    assert same_run(train, tmp_path, record, *ALONE)
+    for tracked in started:
+        tracked.finish()
+
+
+def test_a_package_that_is_not_installed_costs_one_warning(train, monkeypatch):
+    monkeypatch.setattr("pytorch_lightning.loggers.TensorBoardLogger", refuse)
+    with pytest.warns(UserWarning, match="TensorBoard is dropped, the run goes on without it: no luck") as caught:
+        train(*ALONE, "logger=tensorboard")
+    assert len(caught) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "port",
+    [
+        "refusing",
+        pytest.param(
+            "silent", marks=pytest.mark.xfail(strict=True, reason="W&B waits 13 s more when the process ends")
+        ),
+    ],
+)
+def test_an_unreachable_server_costs_seconds(tmp_path, port):
+    """In a process of its own, since W&B reads its environment once. Prints what it cost."""
+    silent = socket.socket()
+    silent.bind(("127.0.0.1", 0))
+    silent.listen(64)  # accepts, and never answers
+    address = 9 if port == "refusing" else silent.getsockname()[1]
+    environment = {
+        **os.environ,
+        "WANDB_BASE_URL": f"http://127.0.0.1:{address}",
+        "WANDB_API_KEY": "0" * 40,
+        "WANDB_MODE": "online",
+    }
+    seconds, records = {}, {}
+    for logger in ("none", "wandb"):
+        mode = ["logger.mode=online"] if logger == "wandb" else []
+        command = [sys.executable, "-m", "kd_bench", "train", *BASE, *ALONE, f"logger={logger}", *mode]
+        started = time.monotonic()
+        done = subprocess.run(
+            [*command, f"paths.runs={tmp_path / logger}"], env=environment, capture_output=True, text=True, timeout=300
+        )
+        seconds[logger] = time.monotonic() - started
+        assert done.returncode == 0, done.stderr
+        (records[logger],) = (tmp_path / logger).glob("*/record.json")
+        (weights,) = (tmp_path / logger).glob(f"*/{WEIGHTS_FILE}")
+        records[logger] = weights.read_bytes()
+    silent.close()
+    print(f"\nan unreachable server ({port}) costs {seconds['wandb'] - seconds['none']:.1f} s")
+    assert "W&B is dropped, the run goes on without it" in done.stderr
+    assert records["none"] == records["wandb"]
+    assert seconds["wandb"] - seconds["none"] < 8  # 5 are promised; the rest is the machine's
+
+
+# --- CSV ---
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_is_the_history(train, tmp_path):
+    record = train(*PAIR, "logger=csv", "trainer.log_every_n_steps=1")
+    table = rows(tmp_path / "runs" / record.run_id / "metrics.csv")
+    assert [row.pop("trainer/global_step") for row in table] == ["4", "8", "12"]
+    assert [{key: float(value) for key, value in row.items()} for row in table] == record.history
+    assert same_run(train, tmp_path, record, *PAIR, "trainer.log_every_n_steps=1")
+
+
+def stopped_by_a_signal(train, overrides: list[str], monkeypatch) -> None:
+    with pytest.raises(Interrupted):
+        train(*overrides, callbacks=(lambda: [StopAt(2)],))
+
+
+def stopped_between_row_and_checkpoint(train, overrides: list[str], monkeypatch) -> None:
+    """The row of epoch 2 is written, its checkpoint is not: the epoch is trained again."""
+    genuine, saved = AtomicCheckpointIO.save_checkpoint, []
+
+    def save(self, *arguments, **options):
+        saved.append(arguments)
+        if len(saved) == 2:
+            raise IntegrityError("the disk is full")
+        genuine(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AtomicCheckpointIO, "save_checkpoint", save)
+        with pytest.raises(IntegrityError, match="the disk is full"):
+            train(*overrides)
+
+
+@pytest.mark.parametrize("stop", [stopped_by_a_signal, stopped_between_row_and_checkpoint])
+def test_a_resumed_run_has_neither_lost_nor_doubled_rows(train, tmp_path, monkeypatch, stop):
+    stop(train, [*ALONE, "logger=csv"], monkeypatch)
+    (table,) = (tmp_path / "runs").glob("*/metrics.csv")
+    assert [float(row["epoch"]) for row in rows(table)] == [1.0, 2.0]
+    record = train(*ALONE, "logger=csv")
+    assert record.times.resumed == 1
+    whole = train(*ALONE, "logger=csv", runs="uninterrupted")
+    assert table.read_bytes() == (tmp_path / "uninterrupted" / whole.run_id / "metrics.csv").read_bytes()
+    assert [float(row["epoch"]) for row in rows(table)] == [1.0, 2.0, 3.0]
+
+
+def test_the_rows_of_both_stages_stand_in_one_table(train, tmp_path):
+    record = train("method=fitnet_two_stage", "method.pretrain_epochs=2", "teacher.name=resnet8_cifar", "logger=csv")
+    table = rows(tmp_path / "runs" / record.run_id / "metrics.csv")
+    assert [float(row["epoch"]) for row in table] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert [bool(row["train/hint"]) for row in table] == [True, True, False, False, False]
+    assert [bool(row["train/kd"]) for row in table] == [False, False, True, True, True]
