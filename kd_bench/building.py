@@ -164,7 +164,7 @@ def check_recipe(recipe: RecipeConfig) -> None:
         if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
             raise ConfigError("recipe.scheduler._target_: needs a schedule that steps by epoch and watches no metric")
         for _ in range(recipe.epochs):
-            optimizer.step()
+            optimizer.step(lambda: 0.0)  # a closure, for optimizers that want one
             scheduler.step()
     except (ValueError, TypeError, ArithmeticError) as error:
         raise ConfigError(f"recipe.scheduler: {_last_cause(error)}") from error

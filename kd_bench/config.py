@@ -208,19 +208,18 @@ def _resolved(cfg: DictConfig) -> Node:
 def _check_interpolation(key: str, value: str) -> None:
     """Values are stored in records and sent to trackers: nothing may bring secrets into them.
 
-    Outside of ``paths`` an interpolation may name another value, but not a path, and not a resolver (such as
-    ``oc.env``) other than the one that gives the chosen files their names.
+    Outside of ``paths`` an interpolation may only name another value in plain words, and not a path. The one resolver
+    is that which gives the chosen files their names.
     """
-    if key.startswith("paths."):
+    if key.startswith("paths.") or re.fullmatch(r"\$\{hydra:runtime\.choices\.\w+\}", value):
         return
-    for name, colon in re.findall(r"\$\{\s*([^\s:}]*)\s*(:?)", value):
-        from_paths = name.split(".")[0] == "paths" and key not in UNRECORDED
-        resolver = bool(colon) and not re.fullmatch(r"\$\{hydra:runtime\.choices\.\w+\}", value)
-        if from_paths or resolver:
-            raise ConfigError(
-                f"{key}={value!r}: environment variables, paths and other resolvers are allowed below paths only, "
-                "since configurations are stored"
-            )
+    plain = re.findall(r"\$\{([A-Za-z_]\w*)(?:\.\w+)*\}", value)
+    from_paths = "paths" in plain and key not in UNRECORDED
+    if len(plain) != value.count("${") or from_paths or "hydra" in plain:
+        raise ConfigError(
+            f"{key}={value!r}: environment variables, paths and resolvers are allowed below paths only, "
+            "since configurations are stored"
+        )
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:

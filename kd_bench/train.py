@@ -33,7 +33,7 @@ from kd_bench.runs.directory import HEAD_FILE, PREDICTIONS_FILE, WEIGHTS_FILE, c
 from kd_bench.runs.fingerprint import fingerprint
 from kd_bench.runs.record import RECORD_FILE, Record, Times, write_record
 from kd_bench.runs.signals import stop_signals
-from kd_bench.runs.states import RunState, State, new_state, now, write_state
+from kd_bench.runs.states import RunState, State, new_state, now, read_state, write_state
 from kd_bench.teachers import (
     FrozenTeacher,
     TeacherWeights,
@@ -75,6 +75,7 @@ def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: 
     with claim(config.runs, run_id, wait) as directory:
         state = new_state(config, run_id, role, epochs=config.recipe.epochs + pair.method.pretrain_epochs)
         if (record := finished(directory)) is not None:
+            _put_in_order(state, directory)
             if not wait:
                 _say(config, f"{_title(state)}: done before, {_result(record, directory)}")
             return record
@@ -196,6 +197,13 @@ def _save(
     for name, tensors in files.items():
         save_tensors(tensors, directory / name)
     return list(files)
+
+
+def _put_in_order(state: RunState, directory: Path) -> None:
+    """What a run that was stopped between its record and its end has left to do."""
+    delete_checkpoints(directory)
+    if read_state(directory).state != "completed":
+        write_state(state.moved("completed", epoch=state.epochs), directory)
 
 
 @contextmanager

@@ -234,7 +234,6 @@ def test_a_schedule_that_would_fail_at_its_first_step_is_refused(configured, ove
     assert refusal(configured(f"recipe.epochs=3 {overrides}")).startswith("recipe.scheduler")
 
 
-@pytest.mark.xfail(strict=True, reason="the check steps the optimizer without a closure")
 def test_an_optimizer_that_needs_a_closure_passes(configured):
     build(check(configured("~recipe.optimizer +recipe.optimizer={_target_:torch.optim.LBFGS,lr:0.1}")))
 
@@ -278,17 +277,7 @@ ENVIRONMENT = {
 }
 
 
-LEAKS = {
-    "by way of a relative path",
-    "by way of a bracketed path",
-    "by a composed name",
-    "by a half composed name",
-    "by way of a composed path",
-}
-leaks = pytest.mark.xfail(strict=True, reason="the text of the value is looked at, not what it resolves to")
-
-
-@pytest.mark.parametrize("way", [pytest.param(way, marks=leaks) if way in LEAKS else way for way in ENVIRONMENT])
+@pytest.mark.parametrize("way", ENVIRONMENT)
 def test_environment_variables_do_not_enter_what_is_stored(compose, monkeypatch, way):
     monkeypatch.setenv("SERVICE_TOKEN", SEEN_BY_NOBODY)
     with pytest.raises(ConfigError) as caught:

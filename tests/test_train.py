@@ -310,7 +310,6 @@ def test_a_failure_after_training_costs_no_training(train, with_teacher, shared,
     assert comparable(with_teacher, expected.run_id) == comparable(shared, expected.run_id)
 
 
-@pytest.mark.xfail(strict=True, reason="the state stays interrupted and the checkpoints stay")
 def test_a_run_stopped_behind_its_record_is_complete(train, tmp_path, monkeypatch):
     """The record is the truth: the next call puts the rest in order."""
 

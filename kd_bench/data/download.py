@@ -79,7 +79,7 @@ def _transfer(url: str, partial: Path) -> None:
     opener = urllib.request.build_opener(_Http, _Https)
     with opener.open(url, timeout=CONNECT_SECONDS) as response, partial.open("wb") as file:
         announced = response.headers.get("Content-Length")
-        total, received = int(announced) if announced else None, 0
+        total, received = int(announced) if announced and announced.isdigit() else None, 0
         with bar(url.rpartition("/")[2], total, "bytes") as advance:
             while block := response.read(_BLOCK):
                 received += file.write(block)

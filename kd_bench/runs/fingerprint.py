@@ -62,4 +62,5 @@ def _numbers_as_floats(value: Any) -> Any:
         return {name: _numbers_as_floats(each) for name, each in value.items()}
     if isinstance(value, list):
         return [_numbers_as_floats(each) for each in value]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    exact = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**53
+    return float(value) if exact else value
