@@ -27,7 +27,7 @@ def exclusive(target: Path) -> Iterator[None]:
     Raises:
         IntegrityError: the folder cannot be written.
     """
-    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    lock = FileLock(_beside(target, "lock"))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -49,9 +49,12 @@ def write_complete(target: Path, write: Callable[[Path], None]) -> None:
     Raises:
         IntegrityError: the disk is full or the folder cannot be written; whatever ``target`` was is untouched.
     """
-    temporary = target.with_name(f".{target.name}.tmp")  # one that a kill has left is nobody's: we hold the lock
+    temporary = _beside(target, "tmp")  # one that a kill has left is nobody's: we hold the lock
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)  # the usual one, whatever the writer thinks: data directories are shared
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -59,6 +62,10 @@ def write_complete(target: Path, write: Callable[[Path], None]) -> None:
         raise IntegrityError(f"{target} cannot be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _beside(target: Path, ending: str) -> Path:
+    return target.with_name(f".{target.name.lstrip('.')}.{ending}")
 
 
 @contextmanager

@@ -91,6 +91,12 @@ def test_two_processes_prepare_once(tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
+def test_the_prepared_file_can_be_read_by_whoever_can_read_the_folder(tmp_path):
+    (tmp_path / "usual").touch()
+    load(archived(tmp_path))
+    assert (tmp_path / PREPARED).stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
 def test_a_kill_while_decoding_leaves_nothing_that_counts(tmp_path):
     archived(tmp_path)
     (tmp_path / f".{PREPARED}.tmp").write_bytes(b"half of it")
