@@ -208,18 +208,22 @@ def _resolved(cfg: DictConfig) -> Node:
 def _check_interpolation(key: str, value: str) -> None:
     """Values are stored in records and sent to trackers: nothing may bring secrets into them.
 
-    Outside of ``paths`` an interpolation may only name another value in plain words, and not a path. The one resolver
-    is that which gives the chosen files their names.
+    Outside of ``paths`` an interpolation may only name another value in plain words, and neither a path nor what may
+    hold one. The one resolver is that which gives the chosen files their names.
     """
     if key.startswith("paths.") or re.fullmatch(r"\$\{hydra:runtime\.choices\.\w+\}", value):
         return
-    plain = re.findall(r"\$\{([A-Za-z_]\w*)(?:\.\w+)*\}", value)
-    from_paths = "paths" in plain and key not in UNRECORDED
-    if len(plain) != value.count("${") or from_paths or "hydra" in plain:
+    plain = re.findall(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}", value)
+    from_paths = key not in UNRECORDED and any(map(_may_hold_a_path, plain))
+    if len(plain) != value.count("${") or from_paths or any(name.split(".")[0] == "hydra" for name in plain):
         raise ConfigError(
             f"{key}={value!r}: environment variables, paths and resolvers are allowed below paths only, "
             "since configurations are stored"
         )
+
+
+def _may_hold_a_path(name: str) -> bool:
+    return name.split(".")[0] == "paths" or any(f"{key}.".startswith(f"{name}.") for key in UNRECORDED)
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ from pytorch_lightning.loggers.logger import Logger
 
 from kd_bench.runs.files import write_atomically
 
+ANSWER_TIMEOUT_SECONDS = 3
 INIT_TIMEOUT_SECONDS = 5  # W&B waits 90 s by default for a server that does not answer
 
 
@@ -147,6 +148,16 @@ def tensorboard(run: TrackedRun) -> list[Guarded]:
     return [Guarded("TensorBoard", lambda: TensorBoardLogger(run.directory, name="", version="tensorboard"))]
 
 
+def _await_answer(url: str) -> None:
+    """Raise an error unless the server answers in time, with whatever status.
+
+    W&B's client waits longer for a silent server than it is told, and once more when the process ends.
+    """
+    import requests  # W&B's own dependency
+
+    requests.get(url, timeout=ANSWER_TIMEOUT_SECONDS)
+
+
 def wandb(
     run: TrackedRun, project: str, entity: str | None, mode: Literal["offline", "online", "disabled"], tags: list[str]
 ) -> list[Guarded]:
@@ -160,6 +171,8 @@ def wandb(
         import wandb as client
         from pytorch_lightning.loggers import WandbLogger
 
+        if mode == "online":
+            _await_answer(client.setup().settings.base_url)
         settings = client.Settings(
             init_timeout=INIT_TIMEOUT_SECONDS, finish_timeout=INIT_TIMEOUT_SECONDS, silent=True, console="off"
         )

@@ -4,7 +4,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -202,8 +202,10 @@ def _save(
 def _put_in_order(state: RunState, directory: Path) -> None:
     """What a run that was stopped between its record and its end has left to do."""
     delete_checkpoints(directory)
-    if read_state(directory).state != "completed":
-        write_state(state.moved("completed", epoch=state.epochs), directory)
+    with suppress(IntegrityError):  # a lost or damaged state is not completed either
+        if read_state(directory).state == "completed":
+            return
+    write_state(state.moved("completed", epoch=state.epochs), directory)
 
 
 @contextmanager

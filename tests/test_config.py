@@ -280,12 +280,9 @@ ENVIRONMENT = {
         "study=${dataset.source.root}",
     ],
 }
-indirect = pytest.mark.xfail(strict=True, reason="what may refer to a path may itself be referred to")
 
 
-@pytest.mark.parametrize(
-    "way", [pytest.param(way, marks=indirect) if way == "by way of a folder" else way for way in ENVIRONMENT]
-)
+@pytest.mark.parametrize("way", ENVIRONMENT)
 def test_environment_variables_do_not_enter_what_is_stored(compose, monkeypatch, way):
     monkeypatch.setenv("SERVICE_TOKEN", SEEN_BY_NOBODY)
     with pytest.raises(ConfigError) as caught:

@@ -326,7 +326,6 @@ def test_a_run_stopped_behind_its_record_is_complete(train, tmp_path, monkeypatc
     assert not list(folder.glob("*.ckpt"))
 
 
-@pytest.mark.xfail(strict=True, reason="the state file is read before the record is returned")
 def test_a_finished_run_needs_its_record_alone(train, tmp_path):
     """Its state file is lost or damaged, as after a copy by hand."""
     record = train("method=scratch", *NO_TEACHER, runs=tmp_path)

@@ -9,7 +9,8 @@ from typing import Any
 
 from kd_bench.config import RunConfig
 
-# Device, threads and intervals do not change results; the rest of `trainer` does.
+# These change numbers. So do device and thread count, in the last digits: they belong to the machine, stand in the
+# record's `hardware`, and a run that moves to another machine stays the same run.
 _TRAINER_SWITCHES = ("precision", "channels_last")
 _LENGTH = 16
 
