@@ -1,5 +1,6 @@
 """Splits to batches. One data module serves every data set, in memory or on disk."""
 
+import os
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -88,7 +89,7 @@ class BatchLoader(DataLoader[Batch]):
             # An own generator: the loader must not draw its base seed from the global one, which belongs to training.
             generator=torch.Generator(),
             num_workers=workers,
-            worker_init_fn=_ignore_interrupts if workers else None,
+            worker_init_fn=_leave_signals_to_the_main_process if workers else None,
             timeout=WORKER_SECONDS if workers else 0,
         )
 
@@ -117,9 +118,10 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """The main process hears of Ctrl-C too, and ends its workers."""
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach all processes of a run; a worker that dies loudly would be the news."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
 
 
 class ImageDataModule(pl.LightningDataModule):
