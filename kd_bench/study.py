@@ -51,10 +51,15 @@ def compose_study(name: str, overrides: list[str]) -> list[StudyRun]:
         raise ConfigError(f"study {name!r}: no such study{nearest(name, known)}")
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(folder), version_base="1.3"):
-        search = f"hydra.searchpath=[file://{CONF}]"
+        search = f"hydra.searchpath=[{_quoted(f'file://{CONF}')}]"
         base = hydra.compose("study", overrides=[search, *overrides], return_hydra_config=True)
         points = _grid(OmegaConf.to_container(base.hydra.sweeper.params or {}))
         return [_compose(point, [search, *overrides]) for point in points]
+
+
+def _quoted(text: str) -> str:
+    """``text`` as a value of Hydra's override grammar, in which commas, equal signs and brackets mean something."""
+    return "'" + text.replace("'", "\\'") + "'"
 
 
 def _grid(params: object) -> list[list[str]]:
@@ -88,7 +93,7 @@ def demo(runs: Path | None) -> None:
         SweepError: some of its runs failed; the others are done and shown.
     """
     started = time.monotonic()
-    where = [f"paths.runs={runs}"] if runs else []
+    where = [f"paths.runs={_quoted(str(runs))}"] if runs else []
     points = compose_study("demo", ["trainer.progress=none", *where])
     directory = Path(points[0].cfg.paths.runs)
     print(_opening(EXPERIMENTS / "demo" / "README.md"), flush=True)

@@ -59,6 +59,7 @@ class ZipFiles:
         try:
             self._zip = zipfile.ZipFile(archive)
         except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            # zipfile raises NotImplementedError for a file that claims a newer format than it knows.
             raise IntegrityError(f"{archive} is refused: {error}") from error
         self._top, self._names = top, {}
         size = 0

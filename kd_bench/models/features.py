@@ -24,10 +24,6 @@ class Outputs(NamedTuple):
     embedding: Tensor
     pre_activation: list[Tensor] | None = None
 
-    def detach(self) -> "Outputs":
-        before = None if self.pre_activation is None else [m.detach() for m in self.pre_activation]
-        return Outputs(self.logits.detach(), [m.detach() for m in self.stages], self.embedding.detach(), before)
-
 
 class FeatureTap(nn.Module):
     """A network behind its own input normalization, with its intermediate results.

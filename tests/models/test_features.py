@@ -134,19 +134,6 @@ def test_weights_are_a_function_of_the_seed_alone():
     assert not torch.equal(first["network.conv1.weight"], other["network.conv1.weight"])
 
 
-def test_detached_outputs_carry_no_gradient():
-    outputs = create_tap("student", "resnet8_cifar", spec(), seed=0)(images(2, 32))
-    detached = outputs.detach()
-    assert outputs.logits.requires_grad
-    for one, other in zip(
-        (detached.logits, detached.embedding, *detached.stages, *detached.pre_activation),
-        (outputs.logits, outputs.embedding, *outputs.stages, *outputs.pre_activation),
-        strict=True,
-    ):
-        assert torch.equal(one, other)
-        assert not one.requires_grad
-
-
 # What cannot be built.
 
 
