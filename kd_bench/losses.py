@@ -30,3 +30,12 @@ def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: f
     student = F.log_softmax(student_logits / temperature, dim=1)
     teacher = F.log_softmax(teacher_logits / temperature, dim=1)
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
+def standardized(logits: Tensor) -> Tensor:
+    """Each row of ``logits`` (B, K) with mean 0 and standard deviation 1, before any temperature.
+
+    Sun et al. 2024 (arXiv:2403.01427), algorithm 1. The standard deviation is the unbiased one, with 1e-7 added, as in
+    the authors' code, which keeps the temperature and the factor T^2 of the method as they are.
+    """
+    return (logits - logits.mean(dim=1, keepdim=True)) / (logits.std(dim=1, keepdim=True) + 1e-7)

@@ -35,7 +35,7 @@ def gaps(method: str) -> list[str]:
     elif not str(OmegaConf.load(choice).get("_target_")).startswith(f"kd_bench.methods.{method}."):
         found.append(f"conf/method/{method}.yaml: its _target_ is no class of {module}")
     if method not in ROWS and method not in ORACLES:
-        found.append(f"{module} has no row in ROWS of tests/golden_rows.py, and no test in its ORACLES")
+        found.append(f"{module} has no row in ROWS of tests/golden_rows/, and no test in its ORACLES")
     return found
 
 
@@ -47,7 +47,7 @@ def test_a_method_has_its_choice_and_its_row(method):
 def test_what_a_new_method_lacks_is_named():
     assert gaps("dkd_of_tomorrow") == [
         "kd_bench/methods/dkd_of_tomorrow.py has no choice: conf/method/dkd_of_tomorrow.yaml is missing",
-        "kd_bench/methods/dkd_of_tomorrow.py has no row in ROWS of tests/golden_rows.py, and no test in its ORACLES",
+        "kd_bench/methods/dkd_of_tomorrow.py has no row in ROWS of tests/golden_rows/, and no test in its ORACLES",
     ]
     assert gaps("combined")[0].endswith("conf/method/combined.yaml is missing")
 

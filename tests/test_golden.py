@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 import torch
-from golden_rows import ROWS, Arrays, Case, Row
+from golden_rows import ROWS
+from golden_rows.given import Arrays, Case, Row
 from torch import Tensor
 
 SHIPPED = Path(__file__).with_name("golden")
@@ -76,7 +77,7 @@ def read_arrays(case: Case, folder: Path) -> dict[str, np.ndarray]:
 def check(case: Case, rows: dict[str, Row], folder: Path, dtype: torch.dtype) -> None:
     """Fail, naming the case and the output, unless a row gives all that the case lists."""
     if case["method"] not in rows:
-        fail(f"no golden row for method {case['method']!r}: tests/golden_rows.py needs one")
+        fail(f"no golden row for method {case['method']!r}: tests/golden_rows/ needs one")
     stored = read_arrays(case, folder)
     inputs = Inputs(case, stored, dtype)
     outputs = rows[case["method"]](case, inputs.arrays)

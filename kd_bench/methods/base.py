@@ -3,16 +3,19 @@
 A method turns outputs into weighted loss terms. It never trains: the module sums the terms, logs them and steps.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from kd_bench.data.batch import Batch, DataSpec
+from kd_bench.errors import ConfigError
 from kd_bench.models.features import FeatureTap, Outputs
 
-TeacherKind = Literal["none", "frozen", "own"]
+TeacherKind = Literal["none", "frozen", "own", "trained", "moving_average"]
+SamplerKind = Literal["plain", "class_pairs", "repeated_halves"]
 
 
 @dataclass(frozen=True)
@@ -21,16 +24,40 @@ class Requirements:
 
     Attributes:
         teacher: ``none``; ``frozen``: the teacher of the pair; ``own``: a network of the student's kind that an earlier
-            run trained without distillation. Either is in eval mode and receives no gradient.
-        views: augmented views of each image in a batch.
+            run trained without distillation; ``trained``: a fresh network of the teacher's kind that is trained along,
+            by the method's terms and the same optimizer; ``moving_average``: of the student's weights, see
+            ``teacher_decay``. All but ``trained`` are in eval mode and receive no gradient.
+        batch_statistics: the teacher's batch norms normalise with the statistics of the batch, as those of a network
+            that was left in train mode; its running statistics stay as they are.
+        views: augmented views of each image in a batch. Outputs then have V * B rows, one view after the other.
+        rotations: of each image by 0, 90, 180 and 270 degrees, in place of views: outputs have 4 * B rows.
+        sampler: ``plain``; ``class_pairs``: a batch is B samples, then B others of the same classes in the same order;
+            ``repeated_halves``: the first half of a batch is the second half of the batch before, augmented anew.
         pre_activations: stage maps before the last ReLU, which only some networks give.
         min_classes: the least number of classes for which the loss is defined.
     """
 
     teacher: TeacherKind = "frozen"
+    batch_statistics: bool = False
     views: int = 1
+    rotations: bool = False
+    sampler: SamplerKind = "plain"
     pre_activations: bool = False
     min_classes: int = 2
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What ``Method.prepare`` may know of the N training samples.
+
+    Attributes:
+        targets: (N,) classes, in the order of ``Batch.index``.
+        teacher_outputs: a pass of the method's teacher over all of them, not augmented, in order.
+    """
+
+    targets: Tensor
+    num_classes: int
+    teacher_outputs: Callable[[], Iterator[tuple[Batch, Outputs]]]
 
 
 class Progress(NamedTuple):
@@ -62,6 +89,20 @@ class Method(nn.Module):
             ConfigError: the pair does not have what the method needs, with the stages and shapes there are.
         """
 
+    def prepare(self, training_set: TrainingSet) -> None:
+        """Make what depends on the training samples, such as memories: buffers with a row for each, by ``Batch.index``.
+
+        Called once, before the first stage; torch's generator is set from the run's seed. A resumed run reads the
+        buffers' values from its checkpoint afterwards.
+
+        Raises:
+            ConfigError: a memory would not fit, with its size (``check_memory``).
+        """
+
+    def teacher_decay(self, progress: Progress) -> float:
+        """Of a ``moving_average`` teacher: the share of its weights that stays after a step, in [0, 1)."""
+        raise NotImplementedError
+
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Weighted named scalar terms; their sum is the loss."""
         raise NotImplementedError
@@ -89,3 +130,16 @@ def teacher_outputs(teacher: Outputs | None) -> Outputs:
     """The teacher's outputs, for methods that declare one. Requirements are checked long before."""
     assert teacher is not None  # the configuration check guarantees it
     return teacher
+
+
+MEMORY_LIMIT = 4 << 30  # bytes of one memory over the training set
+
+
+def check_memory(method: str, *shape: int) -> None:
+    """Raise ConfigError, with the size, unless a float32 buffer of ``shape`` is of a size that a machine can hold."""
+    size = 4 * math.prod(shape)
+    if size > MEMORY_LIMIT:
+        raise ConfigError(
+            f"method={method}: its memory of {' x '.join(map(str, shape))} numbers takes {size / 2**30:.1f} GiB; "
+            f"allowed: {MEMORY_LIMIT / 2**30:.0f} GiB; dataset.train_samples makes it smaller"
+        )

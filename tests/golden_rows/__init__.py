@@ -1,0 +1,22 @@
+"""The golden table: for each method, how ``kd_bench`` computes what a reference vector holds.
+
+A row takes a case of the manifest and its input arrays (and adapter weights) as tensors, and returns the outputs by the
+names of the manifest: ``loss``, ``loss_weighted``, ``loss_total``, ... Gradients are taken by the test. Totals and
+weighted terms come from the method's class, so that its weights and its wiring are checked too.
+
+Rows stand in ``ROWS`` of the module of their family. A method that no reference vector covers has an entry in
+``ORACLES`` there instead: the test that compares it with a formula written out slowly.
+"""
+
+import importlib
+import pkgutil
+
+from .given import Row
+
+_FAMILIES = [
+    importlib.import_module(f"{__name__}.{module.name}")
+    for module in pkgutil.iter_modules(__path__)
+    if module.name != "given"
+]
+ROWS: dict[str, Row] = {name: row for family in _FAMILIES for name, row in family.ROWS.items()}
+ORACLES: dict[str, str] = {name: test for family in _FAMILIES for name, test in family.ORACLES.items()}

@@ -1,0 +1,70 @@
+"""Golden rows of self-distillation."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kd_bench.losses import cross_entropy
+from kd_bench.methods.byot import BYOT, exit_feature_loss, exit_soft_loss
+from kd_bench.methods.tfkd_reg import TfKDReg
+from kd_bench.methods.tfkd_self import TfKDSelf
+from kd_bench.models.features import Outputs
+
+from .given import Arrays, Case, Row, numbered, on_logits, run, total
+
+
+class GivenExit(nn.Module):
+    """Stands for an exit whose logits and feature the case gives in place of a stage."""
+
+    def forward(self, stage: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return stage
+
+
+def byot(case: Case, arrays: Arrays) -> dict[str, Tensor]:
+    settings = case["hyperparameters"]
+    logits, features = numbered(arrays, "exit_logits_"), numbered(arrays, "exit_feature_")
+    method = BYOT(settings["alpha"], settings["beta"], settings["temperature"], skip_stages=0, ensemble=False)
+    method.exit_stages = range(len(logits))
+    method.exits = nn.ModuleList(GivenExit() for _ in logits)
+    final, embedding, labels = arrays["student_logits"], arrays["final_feature"], arrays["labels"]
+    exits: Any = list(zip(logits, features, strict=True))
+    soft = [exit_soft_loss(own, final, settings["temperature"]) for own in logits]
+    feature = [exit_feature_loss(own, embedding) for own in features]
+    return {
+        "loss": total(run(method, Outputs(final, exits, embedding), labels=labels)),
+        "loss_ce": torch.stack([cross_entropy(each, labels) for each in [final, *logits]]).sum(),
+        "loss_soft": torch.stack(soft).sum(),
+        "loss_feature": torch.stack(feature).sum(),
+    }
+
+
+def tfkd_reg(case: Case, arrays: Arrays) -> dict[str, Tensor]:
+    settings = case["hyperparameters"]
+    method = TfKDReg(settings["alpha"], settings["temperature"], settings["multiplier"], settings["correct_prob"])
+    student, labels = arrays["student_logits"], arrays["labels"]
+    return {
+        "loss": total(run(method, on_logits(student), labels=labels)),
+        "loss_ce": cross_entropy(student, labels),
+    }
+
+
+def tfkd_self(case: Case, arrays: Arrays) -> dict[str, Tensor]:
+    settings = case["hyperparameters"]
+    method = TfKDSelf(settings["alpha"], settings["temperature"], settings["multiplier"])
+    student, teacher, labels = arrays["student_logits"], arrays["teacher_logits"], arrays["labels"]
+    return {
+        "loss": total(run(method, on_logits(student), on_logits(teacher), labels=labels)),
+        "loss_ce": cross_entropy(student, labels),
+    }
+
+
+ROWS: dict[str, Row] = {
+    "byot": byot,
+    "tfkd_reg": tfkd_reg,
+    "tfkd_self": tfkd_self,
+}
+
+ORACLES: dict[str, str] = {
+    "born_again": "tests/methods/test_born_again.py::test_born_again_is_kl_plus_the_teachers_entropy",
+}
