@@ -11,15 +11,16 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from kd_bench.config import RecipeConfig, RunConfig, TrainerConfig
+from kd_bench.config import MemberConfig, RecipeConfig, RunConfig, TrainerConfig
 from kd_bench.data.batch import DataSpec
 from kd_bench.data.randomness import derive_seed
-from kd_bench.distillation import ADAPTERS, INITIALISATION, DistillationModule
+from kd_bench.distillation import ADAPTERS, COMPANION, INITIALISATION, DistillationModule
 from kd_bench.errors import ConfigError
 from kd_bench.methods.base import Method
+from kd_bench.models.ensemble import Ensemble
 from kd_bench.models.factory import create_tap
-from kd_bench.models.features import FeatureTap
-from kd_bench.teachers import FrozenTeacher
+from kd_bench.models.features import FeatureTap, paired_stages
+from kd_bench.teachers import FrozenTeacher, MovingAverage, Teacher, TrainedAlong
 
 
 @dataclass(frozen=True)
@@ -28,23 +29,18 @@ class Pair:
 
     Attributes:
         teacher: of the pair, what the student is compared with; without its weights until they are loaded.
-        previous: the network of the generation before, which a method with an ``own`` teacher or a chain learns from.
+        previous: networks of earlier runs that the method learns from: the generation before, or assistants.
+        source: the network that the method learns from, made of the others; None where it needs none.
         generation: 0, or the position in a chain of runs.
     """
 
     spec: DataSpec
     student: FeatureTap
     teacher: FeatureTap | None
-    previous: FeatureTap | None
+    previous: list[FeatureTap]
+    source: FeatureTap | None
     method: Method
     generation: int
-
-    @property
-    def source(self) -> FeatureTap | None:
-        """The network that the method learns from; None where it needs none."""
-        if self.method.requires.teacher == "none":
-            return None
-        return self.previous if self.generation else self.teacher
 
 
 def build(config: RunConfig) -> Pair:
@@ -54,40 +50,72 @@ def build(config: RunConfig) -> Pair:
         ConfigError: a network cannot be built or cannot take the images, or the pair lacks what the method requires.
     """
     check_device(config.trainer)
-    data, student = config.dataset, config.student
+    data = config.dataset
     height, width = data.image_size
     spec = DataSpec(data.num_classes, (height, width), _triple(data.mean), _triple(data.std))
     method = _method(config)
     generation = config.chain.generations or int(method.requires.teacher == "own")
     _check_requirements(config, method, generation)
-    seed = derive_seed(config.seed, INITIALISATION, generation)
-    tap = create_tap("student", student.name, spec, seed, student.pretrained, student.kwargs)
-    pair = Pair(spec, tap, _teacher(config, spec), _previous(config, spec, generation), method, generation)
+    student = create_tap("student", config.student, spec, derive_seed(config.seed, INITIALISATION, generation), True)
+    teacher = _teacher(config, spec)
+    previous = _previous(config, spec, method, generation)
+    source = _source(config, spec, method, student, teacher, previous)
+    pair = Pair(spec, student, teacher, previous, source, method, generation)
     if method.requires.pre_activations:
         _check_pre_activations(config, pair)
+    student.stage_pairs = _stage_pairs(config, pair)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(config.seed, ADAPTERS, generation))
-        method.build_adapters(pair.student, pair.source, spec)
+        method.build_adapters(student, source, spec)
     check_recipe(config.recipe)
     return pair
 
 
-def make_module(config: RunConfig, pair: Pair, source: FrozenTeacher | None) -> DistillationModule:
+def make_module(config: RunConfig, pair: Pair) -> DistillationModule:
+    """The module that trains a pair, whose weights are loaded by now."""
     recipe = config.recipe
+    teacher = _teacher_kind(pair)
     module = DistillationModule(
         pair.student,
         pair.method,
-        source,
+        teacher,
         _optimizer(recipe),
         _scheduler(recipe),
         config.seed,
         config.trainer.log_every_n_steps,
     )
     if config.trainer.channels_last:
-        for network in (module.student, source):
+        for network in (module.student, teacher):
             if network is not None:
                 network.to(memory_format=torch.channels_last)
     return module
+
+
+def _teacher_kind(pair: Pair) -> Teacher | None:
+    if pair.source is None:
+        return None
+    if pair.method.requires.teacher == "trained":
+        return TrainedAlong(pair.source)
+    if pair.method.requires.teacher == "moving_average":
+        return MovingAverage(pair.student)
+    return FrozenTeacher(pair.source, pair.method.requires.batch_statistics)
+
+
+def notes(config: RunConfig, pair: Pair) -> list[str]:
+    """What was decided for the user: how stages are paired, and which network sees images of another size."""
+    height, width = pair.spec.image_size
+    named = {"student": pair.student, "teacher": pair.source}
+    lines = [
+        f"{role} {tap.name} gets {height}x{width} images resized to {tap.input_size[0]}x{tap.input_size[1]}"
+        for role, tap in named.items()
+        if tap is not None and tap.input_size != pair.spec.image_size
+    ]
+    if pair.source is not None:
+        pairs = ", ".join(f"{i}-{j}" for i, j in paired_stages(pair.student, pair.source))
+        automatic = "by resolution or depth; stage_pairs=[[0,0],...] changes it"
+        how = "as configured" if pair.student.stage_pairs else automatic
+        lines.append(f"stages, student-teacher: {pairs} ({how})")
+    return lines
 
 
 def _triple(values: list[float]) -> tuple[float, float, float]:
@@ -109,26 +137,80 @@ def _method(config: RunConfig) -> Method:
 
 def _teacher(config: RunConfig, spec: DataSpec) -> FeatureTap | None:
     teacher = config.teacher
-    if teacher.name is None:
+    taps = [create_tap("teacher", network, spec, 0, False) for network in teacher.networks()]
+    if not teacher.members:
+        return taps[0] if taps else None
+    weights = [member.weight for member in teacher.members.values()]
+    return Ensemble(str(teacher.name), taps, weights, teacher.average)
+
+
+def _previous(config: RunConfig, spec: DataSpec, method: Method, generation: int) -> list[FeatureTap]:
+    if generation:
+        return [create_tap("student", config.student, spec, 0, False)]
+    return [create_tap("method.assistants", MemberConfig(name=name), spec, 0, False) for name in method.assistants]
+
+
+def _source(
+    config: RunConfig,
+    spec: DataSpec,
+    method: Method,
+    student: FeatureTap,
+    teacher: FeatureTap | None,
+    previous: list[FeatureTap],
+) -> FeatureTap | None:
+    match method.requires.teacher:
+        case "none":
+            return None
+        case "moving_average":
+            return student
+        case "trained":
+            network, seed = config.teacher.networks()[0], derive_seed(config.seed, COMPANION)
+            return create_tap("teacher", network, spec, seed, True)
+        case "assistants":
+            assert teacher is not None  # the check of requirements guarantees it
+            return Ensemble(teacher.name, [teacher, *previous], [1.0] * (1 + len(previous)), "logits")
+        case _:
+            return previous[-1] if previous else teacher
+
+
+def _stage_pairs(config: RunConfig, pair: Pair) -> list[tuple[int, int]] | None:
+    """The pairing that the configuration asks for.
+
+    Raises:
+        ConfigError: it names a stage that a network does not have, with those that there are.
+    """
+    if config.stage_pairs is None or pair.source is None:
         return None
-    return create_tap("teacher", teacher.name, spec, 0, False, teacher.kwargs)
-
-
-def _previous(config: RunConfig, spec: DataSpec, generation: int) -> FeatureTap | None:
-    student = config.student
-    return create_tap("student", student.name, spec, 0, False, student.kwargs) if generation else None
+    pairs = [(student, teacher) for student, teacher in config.stage_pairs]
+    for position, tap in enumerate((pair.student, pair.source)):
+        stages = len(tap.stage_shapes)
+        if any(chosen[position] >= stages for chosen in pairs):
+            raise ConfigError(
+                f"stage_pairs={config.stage_pairs}: {tap.name} has stages 0 to {stages - 1}: {tap.stage_shapes}"
+            )
+    return pairs
 
 
 def _check_requirements(config: RunConfig, method: Method, generation: int) -> None:
     name, classes, requires = config.names.method, config.dataset.num_classes, method.requires
-    if requires.teacher == "frozen" and config.teacher.name is None and not generation:
+    needs_teacher = requires.teacher in ("frozen", "trained", "assistant", "assistants")
+    if needs_teacher and config.teacher.name is None and not generation:
         raise ConfigError(
             f"method={name} needs a teacher, but teacher.name is null; choose one: teacher=resnet20_cifar"
         )
-    if requires.teacher == "none" and generation:
-        raise ConfigError(f"method={name} learns from no network, so chain.generations={generation} has no meaning")
+    if requires.teacher not in ("frozen", "own") and generation:
+        raise ConfigError(f"method={name} learns from no earlier run, so chain.generations={generation} has no meaning")
+    if requires.teacher == "trained" and config.teacher.members:
+        raise ConfigError(f"method={name} trains one network along; teacher={config.teacher.name} is an ensemble")
     if classes < requires.min_classes:
         raise ConfigError(f"method={name} needs at least {requires.min_classes} classes; dataset.num_classes={classes}")
+    height, width = config.dataset.image_size
+    if requires.rotations and height != width:
+        raise ConfigError(
+            f"method={name} turns images by 90 degrees: dataset.image_size={height}x{width} is no square"
+        )
+    if requires.sampler == "repeated_halves" and config.recipe.batch_size % 2:
+        raise ConfigError(f"method={name} needs an even recipe.batch_size, not {config.recipe.batch_size}")
 
 
 def _check_pre_activations(config: RunConfig, pair: Pair) -> None:

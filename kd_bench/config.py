@@ -53,20 +53,47 @@ class DatasetConfig(_Strict):
     train_samples: PositiveInt | None
 
 
-class StudentConfig(_Strict):
+class NetworkConfig(_Strict):
+    """What makes a network; see the comments in ``conf/student/_network.yaml``."""
+
+    pretrained: bool = False
+    kwargs: Node = {}
+    input_size: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = None
+    mean: Channels | None = None
+    std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
+
+
+class StudentConfig(NetworkConfig):
     name: Name
-    pretrained: bool
-    kwargs: Node
 
 
-class TeacherConfig(_Strict):
+class TrainedConfig(NetworkConfig):
+    """A network and where its weights come from."""
+
+    checkpoint: Name = "auto"
+    seed: Count = 1000
+    expected_top1: Fraction | None = None
+    overrides: Node = {}
+
+
+class MemberConfig(TrainedConfig):
+    name: Name
+    weight: Positive = 1.0
+
+
+class TeacherConfig(TrainedConfig):
+    """One network, or an ensemble of ``members`` under one name."""
+
     name: Name | None
-    pretrained: bool
-    kwargs: Node
-    checkpoint: Name
-    seed: Count
-    expected_top1: Fraction | None
-    overrides: Node
+    members: dict[str, MemberConfig] = {}
+    average: Literal["logits", "probabilities"] = "logits"
+
+    def networks(self) -> list[MemberConfig]:
+        """The networks of the teacher: none, one, or the members of the ensemble."""
+        if self.members:
+            return list(self.members.values())
+        shared = {name: getattr(self, name) for name in TrainedConfig.model_fields}
+        return [] if self.name is None else [MemberConfig(name=self.name, **shared)]
 
 
 class AugmentationConfig(_Strict):
@@ -120,6 +147,7 @@ class RunConfig(_Strict):
     trainer: TrainerConfig
     logger: Node
     chain: ChainConfig
+    stage_pairs: list[Annotated[list[Count], Field(min_length=2, max_length=2)]] | None
     seed: Count
     study: str | None
     plugins: list[str]

@@ -19,16 +19,17 @@ from kd_bench.errors import Diverged
 from kd_bench.losses import cross_entropy
 from kd_bench.methods.base import Method, Progress
 from kd_bench.models.features import FeatureTap, Outputs
-from kd_bench.teachers import FrozenTeacher
+from kd_bench.teachers import MovingAverage, Teacher, TrainedAlong
 
 # Uses of a run's seed; a number, once used, keeps its meaning.
-INITIALISATION, ADAPTERS, TRAINING = 101, 102, 103
+INITIALISATION, ADAPTERS, TRAINING, COMPANION, MEMORIES = 101, 102, 103, 104, 105
 
 
 class DistillationModule(pl.LightningModule):
-    """Student, method and (outside of its parameters) a frozen teacher.
+    """Student, method and teacher. A frozen teacher is outside of parameters and checkpoints.
 
     Args:
+        teacher: what the method learns from, with its weights.
         make_optimizer: from parameters.
         make_scheduler: from an optimizer; None keeps the learning rate. Pretraining keeps it always.
         seed: of the run; torch's generator is set from it at the start of each epoch, so that whatever a network or a
@@ -40,7 +41,7 @@ class DistillationModule(pl.LightningModule):
         self,
         student: FeatureTap,
         method: Method,
-        teacher: FrozenTeacher | None,
+        teacher: Teacher | None,
         make_optimizer: Callable[[Any], Optimizer],
         make_scheduler: Callable[[Optimizer], LRScheduler] | None,
         seed: int,
@@ -50,6 +51,8 @@ class DistillationModule(pl.LightningModule):
         self.log_every_n_steps = log_every_n_steps
         self.student, self.method = student, method
         self._teacher = (teacher,)  # a tuple hides it: not in parameters, checkpoints or the reach of train()
+        if isinstance(teacher, TrainedAlong | MovingAverage):
+            self.companion = teacher  # one that changes is not hidden
         self.make_optimizer, self.make_scheduler, self.seed = make_optimizer, make_scheduler, seed
         self.pretraining = False
         self.earlier_epochs = self.earlier_steps = 0  # of the stage before
@@ -60,13 +63,13 @@ class DistillationModule(pl.LightningModule):
         self._meter = Meter()
 
     @property
-    def teacher(self) -> FrozenTeacher | None:
+    def teacher(self) -> Teacher | None:
         return self._teacher[0]
 
     def configure_optimizers(self) -> Any:
         if self.pretraining:
             return self.make_optimizer(self.method.pretrain_parameters(self.student))
-        optimizer = self.make_optimizer([*self.student.parameters(), *self.method.parameters()])
+        optimizer = self.make_optimizer([p for p in self.parameters() if p.requires_grad])
         if self.make_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.make_scheduler(optimizer)}}
@@ -98,6 +101,8 @@ class DistillationModule(pl.LightningModule):
         self._learning_rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        if isinstance(self.teacher, MovingAverage):
+            self.teacher.follow(self.student, self.method.teacher_decay(self._progress(batch_idx)))
         if (batch_idx + 1) % self.log_every_n_steps == 0:
             self._log({f"train_step/{name}": value for name, value in self._meter.flush(self.step).items()})
 
@@ -207,7 +212,8 @@ def _with_loss(means: dict[str, float]) -> dict[str, float]:
 
 def in_float32(outputs: Outputs) -> Outputs:
     """Losses are computed in float32 whatever the networks ran in."""
-    return outputs._replace(logits=outputs.logits.float(), embedding=outputs.embedding.float())
+    members = outputs.members and [in_float32(member) for member in outputs.members]
+    return outputs._replace(logits=outputs.logits.float(), embedding=outputs.embedding.float(), members=members)
 
 
 def cloned(module: nn.Module) -> dict[str, Tensor]:

@@ -99,7 +99,7 @@ def _explain(error: Exception, arguments: list[str]) -> str:
         cause = cause.__cause__
     if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
         group, _, choice = cause.missing_cfg_file.rpartition("/")
-        options = [str(option) for option in cause.options or []]
+        options = [str(option) for option in cause.options or [] if not str(option).startswith("_")]
         hint = nearest(choice, options) or f"; allowed: {', '.join(sorted(options))}"
         return f"{group}={choice!r}: no such choice{hint}"
     text = "\n".join(str(e) for e in (error, cause))

@@ -6,11 +6,12 @@ from kd_bench.paths import CONF, EXPERIMENTS
 
 def groups() -> dict[str, list[str]]:
     """The configuration groups and their choices."""
-    return {
-        group.name: sorted(path.stem for path in group.glob("*.yaml"))
-        for group in sorted(CONF.iterdir())
-        if group.is_dir()
-    }
+    return {group.name: choices(group.name) for group in sorted(CONF.iterdir()) if group.is_dir()}
+
+
+def choices(group: str) -> list[str]:
+    """The choices of a configuration group. What starts with an underscore is taken over by others."""
+    return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
 
 
 def names(what: str, like: str = "") -> list[str]:
@@ -27,7 +28,7 @@ def names(what: str, like: str = "") -> list[str]:
     elif what == "studies":
         found = [path.parent.name for path in EXPERIMENTS.glob("*/study.yaml")]
     else:
-        found = [path.stem for path in (CONF / what.removesuffix("s")).glob("*.yaml")]
+        found = choices(what.removesuffix("s"))
     chosen = sorted(name for name in found if like in name)
     return [f"{name:<16}{_data_state(name)}" for name in chosen] if what == "datasets" else chosen
 

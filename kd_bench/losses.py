@@ -3,6 +3,7 @@
 Shapes: ``B`` batch, ``K`` classes. Nothing here carries an outer weight.
 """
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,12 +21,12 @@ def soft_cross_entropy(logits: Tensor, probabilities: Tensor) -> Tensor:
     return -(probabilities * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
-def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor) -> Tensor:
     """KL(teacher || student) of distributions softened by ``temperature``, summed over classes, mean over the batch.
 
     Args:
         student_logits, teacher_logits: (B, K).
-        temperature: > 0; there is no factor ``temperature ** 2`` here.
+        temperature: > 0, a scalar; there is no factor ``temperature ** 2`` here.
     """
     student = F.log_softmax(student_logits / temperature, dim=1)
     teacher = F.log_softmax(teacher_logits / temperature, dim=1)
@@ -39,3 +40,59 @@ def standardized(logits: Tensor) -> Tensor:
     the authors' code, which keeps the temperature and the factor T^2 of the method as they are.
     """
     return (logits - logits.mean(dim=1, keepdim=True)) / (logits.std(dim=1, keepdim=True) + 1e-7)
+
+
+def logit_pair(student_logits: Tensor, teacher_logits: Tensor, standardize: bool) -> tuple[Tensor, Tensor]:
+    """Both (B, K) as they are or ``standardized``: the option ``standardize_logits`` of the methods on logits.
+
+    With two classes standardized logits are always +-0.71 and have no gradient.
+    """
+    if not standardize:
+        return student_logits, teacher_logits
+    return standardized(student_logits), standardized(teacher_logits)
+
+
+def without_target(logits: Tensor, targets: Tensor) -> Tensor:
+    """The K - 1 logits (B, K - 1) of the classes that are not the label: (B, K) and (B,) class indices."""
+    others = torch.arange(logits.shape[1] - 1, device=logits.device).expand(len(logits), -1)
+    return logits.gather(1, others + (others >= targets[:, None]))
+
+
+def warm_up(epoch: int, epochs: int) -> float:
+    """Weight that rises linearly over the first ``epochs`` >= 1, from 1 / epochs in ``epoch`` 0 to 1."""
+    return min((epoch + 1) / epochs, 1.0)
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """``values`` in float32 at least: stage maps under autocast are bfloat16."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def gram_matrix(rows: Tensor) -> Tensor:
+    """Inner products (..., N, N) of ``rows`` (..., N, D), in full precision even under autocast."""
+    return inner_products(rows, rows)
+
+
+def squared_distances(rows: Tensor) -> Tensor:
+    """Squared Euclidean distances (B, B) of ``rows`` (B, D); rounding can make those near 0 negative."""
+    products = gram_matrix(rows)
+    squares = full_precision(rows).pow(2).sum(dim=1)
+    return squares[:, None] + squares[None, :] - 2 * products
+
+
+def to_smaller_size(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, Tensor]:
+    """Both maps (B, C, H, W) at the smaller height and the smaller width, the larger one average-pooled."""
+    height = min(student_map.shape[2], teacher_map.shape[2])
+    width = min(student_map.shape[3], teacher_map.shape[3])
+    student, teacher = (
+        each if each.shape[2:] == (height, width) else F.adaptive_avg_pool2d(each, (height, width))
+        for each in (student_map, teacher_map)
+    )
+    return student, teacher
+
+
+def inner_products(one: Tensor, other: Tensor) -> Tensor:
+    """Inner products (..., N, M) of rows (..., N, D) and (..., M, D), in full precision even under autocast."""
+    one, other = full_precision(one), full_precision(other)
+    with torch.autocast(one.device.type, enabled=False):
+        return one @ other.mT

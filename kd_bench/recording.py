@@ -1,5 +1,6 @@
 """From a trained run to its record."""
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -39,6 +40,7 @@ def dataset_info(config: RunConfig, arrays: ImageArrays, data: ImageDataModule) 
         content_sha256=arrays.content_sha256,
         num_classes=config.dataset.num_classes,
         class_names=arrays.class_names,
+        duplicates=arrays.duplicates,
         image_size=config.dataset.image_size,
         train_samples=len(data.train),
         validation_samples=len(data.validation),
@@ -52,32 +54,35 @@ def student_info(pair: Pair) -> NetworkInfo:
         weights_sha256=weights_sha256(pair.student.network.state_dict()),
         parameters=efficiency.parameters(pair.student, pair.method),
         macs=efficiency.macs(pair.student, pair.spec, pair.method),
+        input_size=list(pair.student.input_size),
     )
 
 
-def teacher_info(pair: Pair, weights: TeacherWeights | None, test_top1: float) -> TeacherInfo | None:
-    if pair.teacher is None or weights is None:
+def teacher_info(pair: Pair, weights: list[TeacherWeights], test_top1: float) -> TeacherInfo | None:
+    if pair.teacher is None:
         return None
-    record = weights.record
+    hashes = [each.sha256 for each in weights]
+    run_ids = [each.record.run_id for each in weights if each.record]
     return TeacherInfo(
         name=pair.teacher.name,
-        weights_sha256=weights.sha256,
+        weights_sha256=hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest(),
         parameters=efficiency.parameters(pair.teacher),
         macs=efficiency.macs(pair.teacher, pair.spec),
-        run_id=record.run_id if record else None,
-        source=weights.source,
+        input_size=list(pair.teacher.input_size),
+        run_id=run_ids[0] if len(weights) == len(run_ids) == 1 else None,
+        source=", ".join(each.source for each in weights),
         test_top1=test_top1,
     )
 
 
-def method_info(config: RunConfig, pair: Pair, previous: TeacherWeights | None) -> MethodInfo:
+def method_info(config: RunConfig, pair: Pair, previous: list[TeacherWeights]) -> MethodInfo:
     return MethodInfo(
         name=config.names.method,
         family=pair.method.family,
         paper=pair.method.paper,
         target=config.method["_target_"],
         adapter_parameters=efficiency.adapter_parameters(pair.method),
-        trained_from=previous.record.run_id if previous and previous.record else None,
+        trained_from=[each.record.run_id for each in previous if each.record],
         generation=pair.generation,
     )
 

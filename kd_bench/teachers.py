@@ -1,15 +1,15 @@
-"""Where teacher outputs come from. Today: a frozen network, run on the batch that the student sees."""
+"""Where teacher outputs come from: networks that run on the batch that the student sees, and their weights."""
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from kd_bench.config import TeacherConfig
+from kd_bench.config import MemberConfig, NetworkConfig
 from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.models.checkpoints import load_strictly, read_weights, weights_sha256
 from kd_bench.models.features import FeatureTap, Outputs
@@ -18,28 +18,27 @@ from kd_bench.runs.record import Record
 
 TEACHER_TOLERANCE = 0.01  # of top-1, for differences between machines
 SCRATCH = {"_target_": "kd_bench.methods.scratch.Scratch"}
-_NO_TEACHER: dict[str, Any] = {
-    "name": None,
-    "pretrained": False,
-    "kwargs": {},
-    "checkpoint": "auto",
-    "seed": 0,
-    "expected_top1": None,
-    "overrides": {},
-}
 
 
 class FrozenTeacher(nn.Module):
-    """A network that never changes: always in eval mode, without gradients, batch-norm statistics included."""
+    """A network that never changes: always in eval mode, without gradients, batch-norm statistics included.
 
-    def __init__(self, tap: FeatureTap) -> None:
+    Args:
+        batch_statistics: batch norms use those of the batch, as in train mode; their running ones stay as they are.
+    """
+
+    def __init__(self, tap: FeatureTap, batch_statistics: bool = False) -> None:
         super().__init__()
-        self.tap = tap.requires_grad_(False)
+        self.tap, self.batch_statistics = tap.requires_grad_(False), batch_statistics
         self.train()
 
     def train(self, mode: bool = True) -> "FrozenTeacher":
         """Stay in eval mode, whoever asks."""
-        return super().train(False)
+        super().train(False)
+        for module in self.modules() if self.batch_statistics else ():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.training, module.track_running_stats = True, False
+        return self
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Outputs:
@@ -47,25 +46,71 @@ class FrozenTeacher(nn.Module):
         return outputs
 
 
-def teacher_run(cfg: DictConfig) -> DictConfig:
-    """The configuration of the run that trains the teacher of ``cfg``: its network as a student, from scratch.
+class MovingAverage(FrozenTeacher):
+    """A moving average of the student's weights; what is no floating number, such as counters, is taken over."""
 
-    Data set and recipe are those of ``cfg`` but for ``teacher.overrides``.
+    def __init__(self, student: FeatureTap) -> None:
+        super().__init__(copy.deepcopy(student))
+
+    @torch.no_grad()
+    def follow(self, student: FeatureTap, decay: float) -> None:
+        """Go ``1 - decay`` of the way to the student. Running statistics of batch norms are averaged alike."""
+        for own, other in zip(self.tap.state_dict().values(), student.state_dict().values(), strict=True):
+            if own.is_floating_point():
+                own.lerp_(other, 1 - decay)
+            else:
+                own.copy_(other)
+
+
+class TrainedAlong(nn.Module):
+    """A network that learns beside the student, by the terms that the method gives it."""
+
+    def __init__(self, tap: FeatureTap) -> None:
+        super().__init__()
+        self.tap = tap
+
+    def forward(self, images: Tensor) -> Outputs:
+        outputs: Outputs = self.tap(images)
+        return outputs
+
+
+Teacher = FrozenTeacher | TrainedAlong
+
+
+def teacher_run(cfg: DictConfig, teacher: MemberConfig) -> DictConfig:
+    """The configuration of the run that trains a teacher of ``cfg``: its network as a student, from scratch.
+
+    Data set and recipe are those of ``cfg`` but for the teacher's ``overrides``.
 
     Raises:
         ConfigError: an override names a key that does not exist.
     """
-    derived = scratch_run(cfg)
-    teacher = cfg.teacher
+    derived = student_run(scratch_run(cfg), teacher)
     with open_dict(derived):
-        derived.student = {"name": teacher.name, "pretrained": teacher.pretrained, "kwargs": teacher.kwargs}
-        derived.teacher = _NO_TEACHER
+        derived.teacher = {"name": None}
         derived.seed = teacher.seed
     for key, value in teacher.overrides.items():
         try:
             OmegaConf.update(derived, str(key), value, merge=True)
         except (OmegaConfBaseException, AttributeError, ValueError) as error:
             raise ConfigError(f"teacher.overrides: {key!r} is no key of the configuration") from error
+    return derived
+
+
+def student_run(cfg: DictConfig, network: MemberConfig) -> DictConfig:
+    """``cfg`` with another network as its student."""
+    derived = cfg.copy()
+    with open_dict(derived):
+        derived.student = {"name": network.name, **{key: getattr(network, key) for key in NetworkConfig.model_fields}}
+        derived.stage_pairs = None
+    return derived
+
+
+def assistant_run(cfg: DictConfig, number: int) -> DictConfig:
+    """The run that trains ``method.assistants[number]``, which learns from those before it as the student from all."""
+    assistants = list(cfg.method.assistants)
+    derived = student_run(cfg, MemberConfig(name=assistants[number]))
+    derived.method.assistants = assistants[:number]
     return derived
 
 
@@ -96,15 +141,17 @@ class TeacherWeights:
         sha256: of names and values of the weights.
         source: run id, file or pretrained tag, for the record.
         record: of the run that trained it, if one did.
+        expected_top1: on the test split, by the configuration.
     """
 
     path: Path
     sha256: str
     source: str
     record: Record | None
+    expected_top1: float | None = None
 
-    def load(self, tap: FeatureTap) -> FrozenTeacher:
-        """Load into ``tap`` and freeze it.
+    def load(self, tap: FeatureTap) -> None:
+        """Load into ``tap``.
 
         Raises:
             IntegrityError: the file changed since its record was written, or does not fit the network.
@@ -113,13 +160,12 @@ class TeacherWeights:
         if weights_sha256(state) != self.sha256:
             raise IntegrityError(f"{self.path} is not the file of its record: its content has changed")
         load_strictly(tap.network, state, str(self.path))
-        return FrozenTeacher(tap)
 
-    def expected(self, teacher: TeacherConfig) -> tuple[str, float] | None:
+    def expected(self) -> tuple[str, float] | None:
         """Split and top-1 that these weights must reach, by their record or by the configuration."""
         if self.record is not None:
             return "validation", self.record.headline().validation.top1
-        return None if teacher.expected_top1 is None else ("test", teacher.expected_top1)
+        return None if self.expected_top1 is None else ("test", self.expected_top1)
 
 
 def from_record(record: Record, runs: Path) -> TeacherWeights:
@@ -128,12 +174,13 @@ def from_record(record: Record, runs: Path) -> TeacherWeights:
     return TeacherWeights(path, record.student.weights_sha256, record.run_id, record)
 
 
-def from_checkpoint(checkpoint: str, runs: Path) -> TeacherWeights:
+def from_checkpoint(teacher: MemberConfig, runs: Path) -> TeacherWeights:
     """The weights that ``teacher.checkpoint`` names: a run id or a file.
 
     Raises:
         IntegrityError: there is neither such a finished run nor such a file.
     """
+    checkpoint = teacher.checkpoint
     if (record := finished(runs / checkpoint)) is not None:
         return from_record(record, runs)
     path = Path(checkpoint).expanduser()
@@ -142,7 +189,7 @@ def from_checkpoint(checkpoint: str, runs: Path) -> TeacherWeights:
             f"teacher.checkpoint={checkpoint!r}: neither a finished run in {runs} nor a file; "
             "`auto` trains the teacher first"
         )
-    return TeacherWeights(path, weights_sha256(read_weights(path)), str(path), None)
+    return TeacherWeights(path, weights_sha256(read_weights(path)), path.name, None, teacher.expected_top1)
 
 
 def check_teacher(name: str, measured: dict[str, float], expected: tuple[str, float] | None, classes: int) -> None:

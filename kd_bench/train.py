@@ -15,17 +15,22 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from kd_bench.building import Pair, build, make_module, target_of
-from kd_bench.config import RunConfig, check
-from kd_bench.data.augmentation import Augmentation
+from kd_bench.building import Pair, build, make_module, notes, target_of
+from kd_bench.config import MemberConfig, RunConfig, check
+from kd_bench.data.augmentation import Augmentation, as_float
+from kd_bench.data.batch import Batch
 from kd_bench.data.datamodule import ImageDataModule
+from kd_bench.data.randomness import derive_seed
 from kd_bench.data.source import ImageArrays
-from kd_bench.distillation import DistillationModule
+from kd_bench.distillation import MEMORIES, DistillationModule, in_float32
 from kd_bench.errors import Diverged, IntegrityError, Interrupted, Preempted
-from kd_bench.evaluation.evaluate import metrics_of, student_predictions, teacher_predictions
+from kd_bench.evaluation.evaluate import SPLITS, metrics_of, student_predictions, teacher_predictions
 from kd_bench.evaluation.metrics import accuracy
 from kd_bench.fitting import fit, torch_threads
+from kd_bench.methods.base import TrainingSet
 from kd_bench.models.checkpoints import save_tensors
+from kd_bench.models.ensemble import Ensemble
+from kd_bench.models.features import Outputs
 from kd_bench.progress import display
 from kd_bench.recording import dataset_info, make_record, method_info, teacher_info
 from kd_bench.runs.checkpoints import delete_checkpoints
@@ -37,6 +42,7 @@ from kd_bench.runs.states import RunState, State, new_state, now, read_state, wr
 from kd_bench.teachers import (
     FrozenTeacher,
     TeacherWeights,
+    assistant_run,
     check_teacher,
     from_checkpoint,
     from_record,
@@ -65,12 +71,9 @@ def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: 
     pair = build(config)
     arrays = _load(json.dumps(config.dataset.source, sort_keys=True))
     arrays.check(config.names.dataset, config.dataset.num_classes, pair.spec.image_size)
-    teacher = _teacher_weights(cfg, config, callbacks)
-    previous = None
-    if pair.generation:
-        before = run(previous_run(cfg, pair.generation), wait=True, callbacks=callbacks)
-        previous = from_record(before, config.runs)
-    hashes = [weights.sha256 if weights else None for weights in (teacher, previous)]
+    teachers = [_teacher_weights(cfg, config, network, callbacks) for network in config.teacher.networks()]
+    previous = [from_record(record, config.runs) for record in _earlier_runs(cfg, pair, callbacks)]
+    hashes = [[weights.sha256 for weights in networks] for networks in (teachers, previous)]
     run_id = fingerprint(config, arrays.content_sha256, hashes, pair.generation)
     with claim(config.runs, run_id, wait) as directory:
         state = new_state(config, run_id, role, epochs=config.recipe.epochs + pair.method.pretrain_epochs)
@@ -80,7 +83,7 @@ def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: 
                 _say(config, f"{_title(state)}: done before, {_result(record, directory)}")
             return record
         with stop_signals(), _recorded_state(state, directory), torch_threads(config.trainer.threads):
-            return _train(config, pair, arrays, teacher, previous, state, directory, callbacks)
+            return _train(config, pair, arrays, teachers, previous, state, directory, callbacks)
 
 
 @lru_cache(maxsize=2)
@@ -90,30 +93,43 @@ def _load(source: str) -> ImageArrays:
     return arrays
 
 
-def _teacher_weights(cfg: DictConfig, config: RunConfig, callbacks: CallbackMakers) -> TeacherWeights | None:
-    if config.teacher.name is None:
-        return None
-    if config.teacher.checkpoint != "auto":
-        return from_checkpoint(config.teacher.checkpoint, config.runs)
-    record = run(teacher_run(cfg), role="teacher", wait=True, callbacks=callbacks)
+def _teacher_weights(
+    cfg: DictConfig, config: RunConfig, teacher: MemberConfig, callbacks: CallbackMakers
+) -> TeacherWeights:
+    if teacher.checkpoint != "auto":
+        return from_checkpoint(teacher, config.runs)
+    record = run(teacher_run(cfg, teacher), role="teacher", wait=True, callbacks=callbacks)
     return from_record(record, config.runs)
+
+
+def _earlier_runs(cfg: DictConfig, pair: Pair, callbacks: CallbackMakers) -> list[Record]:
+    """The runs whose networks the method learns from beside or instead of the pair's teacher."""
+    if pair.generation:
+        return [run(previous_run(cfg, pair.generation), wait=True, callbacks=callbacks)]
+    numbers = range(len(pair.method.assistants))
+    return [run(assistant_run(cfg, number), role="teacher", wait=True, callbacks=callbacks) for number in numbers]
 
 
 def _train(
     config: RunConfig,
     pair: Pair,
     arrays: ImageArrays,
-    teacher: TeacherWeights | None,
-    previous: TeacherWeights | None,
+    teachers: list[TeacherWeights],
+    previous: list[TeacherWeights],
     state: RunState,
     directory: Path,
     callbacks: CallbackMakers,
 ) -> Record:
     started = now()
     data = _data(config, pair, arrays)
-    compared = _checked_teacher(config, pair, teacher, data)
-    module = make_module(config, pair, _source(pair, previous))
+    compared = _checked_teacher(config, pair, teachers, data)
+    for tap, weights in zip(pair.previous, previous, strict=True):
+        weights.load(tap)
+    module = make_module(config, pair)
+    _prepare(config, pair, module, data)
     _say(config, f"{_title(state)}: {state.epochs} epochs, run {state.run_id}")
+    for line in notes(config, pair):
+        _say(config, f"  {line}")
 
     with _tracked(config, state, directory) as trackers:
         makers = (*callbacks, lambda: display(config.trainer.progress))
@@ -128,7 +144,7 @@ def _train(
             state=state,
             pair=pair,
             dataset=dataset_info(config, arrays, data),
-            teacher=teacher_info(pair, teacher, accuracy(compared["test"], data.test.targets) if compared else 0.0),
+            teacher=teacher_info(pair, teachers, accuracy(compared["test"], data.test.targets) if compared else 0.0),
             method=method_info(config, pair, previous),
             metrics=metrics,
             history=module.history,
@@ -137,7 +153,7 @@ def _train(
                 finished_at=now(),
                 train_seconds=module.train_seconds,
                 evaluation_seconds=time.perf_counter() - trained,
-                teacher_train_seconds=teacher.record.times.train_seconds if teacher and teacher.record else None,
+                teacher_train_seconds=_seconds(teachers),
                 resumed=module.resumed,
             ),
             directory=directory,
@@ -162,27 +178,50 @@ def _data(config: RunConfig, pair: Pair, arrays: ImageArrays) -> ImageDataModule
         dataset.validation_fraction,
         dataset.train_samples,
         pair.method.requires.views,
+        pair.method.requires.rotations,
+        pair.method.requires.sampler,
         config.trainer.workers,
     )
 
 
 def _checked_teacher(
-    config: RunConfig, pair: Pair, weights: TeacherWeights | None, data: ImageDataModule
+    config: RunConfig, pair: Pair, weights: list[TeacherWeights], data: ImageDataModule
 ) -> dict[str, Tensor] | None:
-    """The pair's teacher on the held-out splits, once it has shown to be what it claims to be."""
-    if pair.teacher is None or weights is None:
+    """The pair's teacher on the held-out splits, once each of its networks has shown to be what it claims to be."""
+    if pair.teacher is None:
         return None
-    logits = teacher_predictions(weights.load(pair.teacher).tap, data)
-    measured = {split: accuracy(logits[split], getattr(data, split).targets) for split in logits}
-    check_teacher(pair.teacher.name, measured, weights.expected(config.teacher), config.dataset.num_classes)
-    return logits
+    ensemble = pair.teacher if isinstance(pair.teacher, Ensemble) else None
+    taps = list(ensemble.taps()) if ensemble else [pair.teacher]
+    logits = []
+    for tap, own in zip(taps, weights, strict=True):
+        own.load(tap)
+        logits.append(teacher_predictions(tap, data))
+        measured = {split: accuracy(logits[-1][split], getattr(data, split).targets) for split in SPLITS}
+        check_teacher(tap.name, measured, own.expected(), config.dataset.num_classes)
+    return {
+        split: ensemble.combine([each[split] for each in logits]) if ensemble else logits[0][split] for split in SPLITS
+    }
 
 
-def _source(pair: Pair, previous: TeacherWeights | None) -> FrozenTeacher | None:
-    """What the method learns from: the pair's teacher, which has its weights by now, or the generation before."""
-    if pair.source is None:
-        return None
-    return FrozenTeacher(pair.source) if previous is None else previous.load(pair.source)
+def _prepare(config: RunConfig, pair: Pair, module: DistillationModule, data: ImageDataModule) -> None:
+    """Let the method make what depends on the training samples."""
+
+    def outputs() -> Iterator[tuple[Batch, Outputs]]:
+        assert isinstance(module.teacher, FrozenTeacher)  # a method that asks has one
+        for batch in data.evaluation_loader(data.train):
+            images = as_float(batch.images)
+            yield batch._replace(images=images), in_float32(module.teacher(images))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(config.seed, MEMORIES, pair.generation))
+        pair.method.prepare(TrainingSet(data.train.targets, config.dataset.num_classes, outputs))
+
+
+def _seconds(teachers: list[TeacherWeights]) -> float | None:
+    """What training the teacher took, if all of it was trained here."""
+    records = [weights.record for weights in teachers if weights.record]
+    complete = records and len(records) == len(teachers)
+    return sum(record.times.train_seconds for record in records) if complete else None
 
 
 def _save(

@@ -68,7 +68,7 @@ UNKNOWN_KEYS = {
     "method=kd_at +method.terms.kd.temprature=2": (
         "method.terms.kd.temprature: unknown key; did you mean 'temperature'?"
     ),
-    "+method.zzz=2": "method.zzz: unknown key; allowed: ce_weight, kd_weight, temperature",
+    "+method.zzz=2": "method.zzz: unknown key; allowed: ce_weight, kd_weight, temperature, standardize_logits",
     "method=scratch +method.zzz=2": "method.zzz: unknown key; allowed: none",
 }
 
@@ -167,7 +167,7 @@ UNRESOLVED = {
 UNFIT_PAIRS = {
     "teacher=none": "method=kd needs a teacher, but teacher.name is null; choose one: teacher=resnet20_cifar",
     "teacher=none method=kd_at": "method=kd_at needs a teacher, but teacher.name is null",
-    "method=scratch chain=born_again": "method=scratch learns from no network, so chain.generations=3 has no meaning",
+    "method=scratch chain=born_again": "method=scratch learns from no earlier run, so chain.generations=3 has",
     "method=fitnet method.hint_stage=9": (
         f"method.hint_stage=9: allowed 0 to 3; stages of resnet8_cifar: {SHAPES}, of resnet20_cifar: {SHAPES}"
     ),
@@ -181,7 +181,10 @@ UNFIT_PAIRS = {
     "teacher.name=resnett18": "teacher.name='resnett18': no such network; did you mean 'resnet18',",
     "student.name=resnet18.nothing": "student.name='resnet18.nothing': resnet18 has no pretrained weights tagged",
     "+student.kwargs.dept=3": "student.name='resnet8_cifar' with student.kwargs={'dept': 3}: ",
-    "student.name=vit_tiny_patch16_224": "vit_tiny_patch16_224 cannot take 8x8 images: ",
+    "student.name=vit_tiny_patch16_224 student.input_size=[8,8]": "vit_tiny_patch16_224 cannot take 8x8 images: ",
+    "stage_pairs=[[0,0],[4,3]]": f"stage_pairs=[[0, 0], [4, 3]]: resnet8_cifar has stages 0 to 3: {SHAPES}",
+    "stage_pairs=[[3,4]]": f"stage_pairs=[[3, 4]]: resnet20_cifar has stages 0 to 3: {SHAPES}",
+    "teacher=ensemble method=kd method.temperature=0": "method.temperature",
     "recipe.scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau ~recipe.scheduler.T_max": (
         "recipe.scheduler._target_: needs a schedule that steps by epoch and watches no metric"
     ),

@@ -6,20 +6,21 @@ from typing import Any
 import pytest
 import torch
 from leaderboard.factory import make_record
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from taps import make_tap
 from torch import nn
 
 from kd_bench.building import build
-from kd_bench.config import check
+from kd_bench.config import MemberConfig, check
 from kd_bench.data.batch import DataSpec
 from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.models.checkpoints import save_tensors, weights_sha256
-from kd_bench.models.factory import create_tap
 from kd_bench.models.features import FeatureTap
 from kd_bench.runs.directory import WEIGHTS_FILE
 from kd_bench.runs.record import RECORD_FILE, Record, write_record
 from kd_bench.teachers import (
     FrozenTeacher,
+    TeacherWeights,
     check_teacher,
     from_checkpoint,
     from_record,
@@ -32,7 +33,7 @@ SPEC = DataSpec(10, (8, 8), (0.3, 0.3, 0.3), (0.4, 0.4, 0.4))
 
 
 def tap(seed: int = 0, name: str = "resnet8_cifar") -> FeatureTap:
-    return create_tap("teacher", name, SPEC, seed)
+    return make_tap(name, SPEC, seed)
 
 
 def images() -> torch.Tensor:
@@ -103,10 +104,16 @@ def test_the_refusal_says_what_was_measured_and_what_expected():
 # Configurations of the runs that a run needs.
 
 
+def trained(cfg: DictConfig) -> DictConfig:
+    """The run that trains the one teacher of ``cfg``."""
+    (network,) = check(cfg).teacher.networks()
+    return teacher_run(cfg, network)
+
+
 def test_a_teachers_run_is_its_network_from_scratch(compose):
     cfg = compose("method=at", "seed=7", "teacher.seed=1234", "recipe.epochs=9", "names.method=mine")
     before = copy.deepcopy(cfg)
-    config, derived = check(cfg), check(teacher_run(cfg))
+    config, derived = check(cfg), check(trained(cfg))
     assert derived.student.name == "resnet20_cifar"
     assert derived.teacher.name is None
     assert derived.method == {"_target_": "kd_bench.methods.scratch.Scratch"}
@@ -119,7 +126,7 @@ def test_a_teachers_run_is_its_network_from_scratch(compose):
 
 def test_students_of_all_methods_and_seeds_share_their_teachers_run(compose):
     runs = [
-        check(teacher_run(compose(*overrides)))
+        check(trained(compose(*overrides)))
         for overrides in ((), ("method=at", "seed=3"), ("student=wrn_16_1_cifar",), ("method=born_again", "seed=1"))
     ]
     assert all(other == runs[0] for other in runs)
@@ -127,13 +134,13 @@ def test_students_of_all_methods_and_seeds_share_their_teachers_run(compose):
 
 def test_arguments_of_the_teachers_network_are_kept(compose):
     cfg = compose("teacher.name=vit_tiny_patch16_224", "+teacher.kwargs={img_size: 8, patch_size: 4}")
-    derived = check(teacher_run(cfg))
+    derived = check(trained(cfg))
     assert derived.student.kwargs == {"img_size": 8, "patch_size": 4}
 
 
 def test_overrides_of_the_teachers_training_reach_what_follows_from_them(compose):
     cfg = compose("recipe.epochs=9", "+teacher.overrides={recipe.epochs: 40, recipe.optimizer.lr: 0.1}")
-    derived = check(teacher_run(cfg))
+    derived = check(trained(cfg))
     assert derived.recipe.epochs == 40
     assert derived.recipe.scheduler["T_max"] == 40
     assert derived.recipe.optimizer["lr"] == 0.1
@@ -146,7 +153,7 @@ def test_an_override_of_nothing_is_refused(compose, key):
     cfg = compose()
     OmegaConf.update(cfg, "teacher.overrides", {key: 3}, merge=False)
     with pytest.raises(ConfigError, match=rf"teacher.overrides: '{key}'"):
-        teacher_run(cfg)
+        trained(cfg)
 
 
 def test_a_scratch_run_keeps_the_pair_it_is_compared_within(compose):
@@ -187,68 +194,70 @@ def finished_run(tmp_path) -> Record:
     return record
 
 
-def teacher_config(compose: Any, **values: Any) -> Any:
-    cfg = compose()
-    for key, value in values.items():
-        cfg.teacher[key] = value
-    return check(cfg).teacher
+def member(checkpoint: str, **config: Any) -> MemberConfig:
+    return MemberConfig(name="resnet8_cifar", checkpoint=checkpoint, **config)
 
 
-def same_weights(teacher: FrozenTeacher, other: FeatureTap) -> bool:
-    return weights_sha256(teacher.tap.network.state_dict()) == weights_sha256(other.network.state_dict())
+def loaded(weights: TeacherWeights, into: FeatureTap) -> FeatureTap:
+    weights.load(into)
+    return into
+
+
+def same_weights(own: FeatureTap, other: FeatureTap) -> bool:
+    return weights_sha256(own.network.state_dict()) == weights_sha256(other.network.state_dict())
 
 
 def test_a_finished_run_is_a_teacher(compose, finished_run, tmp_path):
-    weights = from_checkpoint(finished_run.run_id, tmp_path)
+    weights = from_checkpoint(member(finished_run.run_id), tmp_path)
     assert weights == from_record(finished_run, tmp_path)
     assert (weights.source, weights.record) == (finished_run.run_id, finished_run)
-    assert same_weights(weights.load(tap(0)), tap(5))
-    assert weights.expected(teacher_config(compose, expected_top1=0.3)) == ("validation", 0.8)
+    assert same_weights(loaded(weights, tap(0)), tap(5))
+    assert weights.expected() == ("validation", 0.8)
 
 
 def test_what_is_expected_of_a_run_is_what_its_selection_rule_reports(compose, finished_run, tmp_path):
     best = finished_run.model_copy(update={"selection": "best_on_validation"})
-    assert from_record(best, tmp_path).expected(teacher_config(compose)) == ("validation", 0.9)
+    assert from_record(best, tmp_path).expected() == ("validation", 0.9)
 
 
 def test_a_file_is_a_teacher(compose, tmp_path):
     path = tmp_path / "resnet8.pth"
     torch.save({"model": tap(5).network.state_dict(), "epoch": 240}, path)
-    weights = from_checkpoint(str(path), tmp_path / "runs")
+    weights = from_checkpoint(member(str(path)), tmp_path / "runs")
     assert weights.sha256 == weights_sha256(tap(5).network.state_dict())
-    assert (weights.source, weights.record) == (str(path), None)
-    assert same_weights(weights.load(tap(0)), tap(5))
-    assert weights.expected(teacher_config(compose)) is None
-    assert weights.expected(teacher_config(compose, expected_top1=0.7)) == ("test", 0.7)
+    assert (weights.source, weights.record) == ("resnet8.pth", None)
+    assert same_weights(loaded(weights, tap(0)), tap(5))
+    assert weights.expected() is None
+    assert from_checkpoint(member(str(path), expected_top1=0.7), tmp_path).expected() == ("test", 0.7)
 
 
 def test_a_checkpoint_that_is_nothing_is_refused(tmp_path):
     with pytest.raises(
         IntegrityError, match=r"teacher.checkpoint='0123456789abcdef': neither a finished run in .* nor"
     ):
-        from_checkpoint("0123456789abcdef", tmp_path)
+        from_checkpoint(member("0123456789abcdef"), tmp_path)
     (tmp_path / "unfinished").mkdir()
     with pytest.raises(
         IntegrityError, match=r"'unfinished': neither a finished run .* `auto` trains the teacher first"
     ):
-        from_checkpoint("unfinished", tmp_path)
+        from_checkpoint(member("unfinished"), tmp_path)
 
 
 def test_weights_that_changed_since_their_record_are_refused(finished_run, tmp_path):
     save_tensors(tap(6).network.state_dict(), tmp_path / finished_run.run_id / WEIGHTS_FILE)
     with pytest.raises(IntegrityError, match=r"student\.safetensors is not the file of its record"):
-        from_checkpoint(finished_run.run_id, tmp_path).load(tap(0))
+        from_checkpoint(member(finished_run.run_id), tmp_path).load(tap(0))
 
 
 def test_weights_that_are_gone_are_refused(finished_run, tmp_path):
     (tmp_path / finished_run.run_id / WEIGHTS_FILE).unlink()
     with pytest.raises(IntegrityError, match="no such weight file"):
-        from_checkpoint(finished_run.run_id, tmp_path).load(tap(0))
+        from_checkpoint(member(finished_run.run_id), tmp_path).load(tap(0))
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
     path = tmp_path / "other.pth"
     torch.save(tap(5).network.state_dict(), path)
-    weights = from_checkpoint(str(path), tmp_path)
+    weights = from_checkpoint(member(str(path)), tmp_path)
     with pytest.raises(IntegrityError, match=r"other\.pth does not fit the network: missing: layer1\.1\."):
         weights.load(tap(0, "resnet14_cifar"))

@@ -18,13 +18,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file
+from taps import make_tap
 
 from kd_bench.cli import main
 from kd_bench.data.batch import DataSpec
 from kd_bench.data.digits import Digits
 from kd_bench.errors import Diverged, IntegrityError, Interrupted
 from kd_bench.models.checkpoints import file_sha256, weights_sha256
-from kd_bench.models.factory import create_tap
 from kd_bench.paths import CONF
 from kd_bench.runs.directory import PREDICTIONS_FILE, WEIGHTS_FILE
 from kd_bench.runs.record import RECORD_FILE, Record, read_record
@@ -96,7 +96,7 @@ def test_a_record_says_what_ran(train, teacher, shared):
     assert (record.method.name, record.method.family) == ("kd", "logits")
     assert record.method.target == "kd_bench.methods.kd.KD"
     assert record.method.paper == "Hinton et al. 2015, arXiv:1503.02531"
-    assert (record.method.generation, record.method.trained_from, record.method.adapter_parameters) == (0, None, 0)
+    assert (record.method.generation, record.method.trained_from, record.method.adapter_parameters) == (0, [], 0)
     assert (record.student.name, record.student.parameters, record.student.macs) == ("resnet8_cifar", 78_042, 781_952)
     assert (record.recipe, record.selection) == ("digits", "last")
     assert record.config["method"]["temperature"] == 4.0
@@ -148,7 +148,7 @@ def test_the_saved_weights_give_the_saved_predictions(train, shared):
 def weights_predict(folder: Path, rule: str) -> bool:
     """Whether the weight file, loaded into a fresh network, gives the test logits of ``rule``."""
     spec = DataSpec(10, (8, 8), (0.3056,) * 3, (0.3764,) * 3)
-    tap = create_tap("student", "resnet8_cifar", spec, seed=1).eval()
+    tap = make_tap("resnet8_cifar", spec, seed=1).eval()
     tap.network.load_state_dict(load_file(folder / WEIGHTS_FILE))
     with torch.no_grad():
         logits = tap(Digits(test_fraction=0.4).load().test.images / 255.0).logits
@@ -245,24 +245,24 @@ def test_the_process_is_left_as_it_was(train):
 
 def test_a_chain_of_generations(train, teacher, shared):
     last = train("method=born_again", "chain=born_again", "chain.generations=2")
-    first = read_record(shared / last.method.trained_from / RECORD_FILE)
-    origin = read_record(shared / first.method.trained_from / RECORD_FILE)
+    first = read_record(shared / last.method.trained_from[0] / RECORD_FILE)
+    origin = read_record(shared / first.method.trained_from[0] / RECORD_FILE)
     assert [record.method.generation for record in (origin, first, last)] == [0, 1, 2]
     assert [record.method.name for record in (origin, first, last)] == ["scratch", "born_again", "born_again"]
-    assert origin.method.trained_from is None
+    assert origin.method.trained_from == []
     assert len({record.student.weights_sha256 for record in (origin, first, last)}) == 3
     assert {record.role for record in (origin, first, last)} == {"student"}
     assert {record.teacher.run_id for record in (origin, first, last)} == {teacher.run_id}
     assert train("method=scratch") == origin
     assert train("method=born_again") == first
     assert train("method=born_again", "chain=born_again", "chain.generations=1") == first
-    assert train("method=tfkd_self").method.trained_from == origin.run_id
+    assert train("method=tfkd_self").method.trained_from == [origin.run_id]
 
 
 def test_any_method_with_a_teacher_can_be_chained(train, shared):
     record = train("method=kd", "chain=born_again", "chain.generations=1")
     assert record.method.generation == 1
-    assert record.method.trained_from == train("method=scratch").run_id
+    assert record.method.trained_from == [train("method=scratch").run_id]
     assert record.run_id != train("method=kd").run_id
 
 

@@ -48,11 +48,23 @@ class Augmentation:
             images = horizontal_flip(images, uniform(seed, epoch, base + FLIP, index) < 0.5)
         return images
 
-    def views(self, batch: Batch, seed: int, epoch: int, views: int) -> Batch:
-        """The augmented batch, as floats in [0, 1]: (B, 3, H, W) for one view, else (V, B, 3, H, W)."""
+    def views(self, batch: Batch, seed: int, epoch: int, views: int, rotations: bool = False) -> Batch:
+        """The augmented batch, as floats in [0, 1]: (B, 3, H, W) for one view, else (V, B, 3, H, W).
+
+        With ``rotations`` V is 4: the first view as it is and turned by 90, 180 and 270 degrees, which needs squares.
+        """
         images = [self(batch.images, batch.index, seed, epoch, view) for view in range(views)]
-        stacked = images[0] if views == 1 else torch.stack(images)
+        if rotations:
+            images = [images[0].rot90(quarters, (2, 3)) for quarters in range(4)]
+        stacked = images[0] if len(images) == 1 else torch.stack(images)
         return batch._replace(images=as_float(stacked))
+
+    def repeated_halves(self, batch: Batch, seed: int, epoch: int) -> Batch:
+        """As ``views``, the first half as view 1: its samples were seen as view 0 in the batch before."""
+        half = len(batch.index) // 2
+        first = self(batch.images[:half], batch.index[:half], seed, epoch, view=1)
+        second = self(batch.images[half:], batch.index[half:], seed, epoch, view=0)
+        return batch._replace(images=as_float(torch.cat([first, second])))
 
 
 def as_float(images: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kd_bench.data.augmentation import Augmentation, as_float
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.data.randomness import ORDER, uniform
+from kd_bench.data.samplers import ClassPairs, EpochOrder, RepeatedHalves, Sampling
 from kd_bench.data.source import ImageArrays, Split
 from kd_bench.data.splits import carve
 from kd_bench.errors import ConfigError, IntegrityError, KDBenchError
@@ -33,30 +33,6 @@ class Batches(Dataset[Batch]):
 
     def __getitem__(self, index: Tensor) -> Batch:
         return Batch(self.split.images[index], self.split.targets[index], index)
-
-
-class EpochOrder(Sampler[Tensor]):
-    """Index tensors of one epoch's batches; the order is a function of (seed, epoch).
-
-    Lightning calls ``set_epoch``, counting from 0 in each stage of a run; ``offset`` is the number of epochs that
-    earlier stages used up. For the first epoch, and the first one after a resume, it calls too late: that epoch is
-    ``start``. A last batch of a single sample is left out: batch norm cannot train on it.
-    """
-
-    def __init__(self, samples: int, batch_size: int, seed: int, offset: int = 0, start: int = 0) -> None:
-        self.samples, self.batch_size, self.seed, self.offset = samples, batch_size, seed, offset
-        self.set_epoch(start)
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch + self.offset
-
-    def __len__(self) -> int:
-        full, rest = divmod(self.samples, self.batch_size)
-        return full + (rest > 1 or not full)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        order = uniform(self.seed, self.epoch, ORDER, torch.arange(self.samples)).argsort(stable=True)
-        return iter(torch.split(order, self.batch_size)[: len(self)])
 
 
 class InOrder(Sampler[Tensor]):
@@ -136,6 +112,8 @@ class ImageDataModule(pl.LightningDataModule):
         validation_fraction: share of the training data carved out for selection.
         train_samples: stratified subset of the rest to train on; all of it if null.
         views: augmented views of each training image.
+        rotations: of each training image, in place of views.
+        sampling: which samples make a training batch.
         workers: processes that decode images which lie on disk.
     """
 
@@ -149,10 +127,13 @@ class ImageDataModule(pl.LightningDataModule):
         validation_fraction: float,
         train_samples: int | None = None,
         views: int = 1,
+        rotations: bool = False,
+        sampling: Sampling = "plain",
         workers: int = 0,
     ) -> None:
         super().__init__()
-        self.spec, self.augmentation, self.views = spec, augmentation, views
+        self.spec, self.augmentation = spec, augmentation
+        self.views, self.rotations, self.sampling = views, rotations, sampling
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
         self.epoch_offset = 0  # epochs that an earlier stage of the same run has used up
         self.first_epoch = 0  # of this stage: more than 0 where it is taken up again
@@ -167,8 +148,11 @@ class ImageDataModule(pl.LightningDataModule):
         self.test = arrays.test
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        order = EpochOrder(len(self.train), self.batch_size, self.seed, self.epoch_offset, self.first_epoch)
-        return BatchLoader(self.train, order, self.workers)
+        when = (self.batch_size, self.seed, self.epoch_offset, self.first_epoch)
+        if self.sampling == "class_pairs":
+            return BatchLoader(self.train, ClassPairs(self.train.targets, *when), self.workers)
+        order = RepeatedHalves if self.sampling == "repeated_halves" else EpochOrder
+        return BatchLoader(self.train, order(len(self.train), *when), self.workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self.evaluation_loader(self.validation)
@@ -182,5 +166,7 @@ class ImageDataModule(pl.LightningDataModule):
         """Augment on the device, where whole batches are cheap."""
         if self.trainer is not None and self.trainer.training:
             epoch = self.trainer.current_epoch + self.epoch_offset
-            return self.augmentation.views(batch, self.seed, epoch, self.views)
+            if self.sampling == "repeated_halves":
+                return self.augmentation.repeated_halves(batch, self.seed, epoch)
+            return self.augmentation.views(batch, self.seed, epoch, self.views, self.rotations)
         return batch._replace(images=as_float(batch.images))

@@ -7,7 +7,7 @@ from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
 from kd_bench.losses import cross_entropy
 from kd_bench.methods.base import Method, Progress, teacher_outputs
-from kd_bench.models.features import FeatureTap, Outputs, pair_stages
+from kd_bench.models.features import FeatureTap, Outputs, paired_stages
 from kd_bench.types import Count, NonNegative, PositiveInt
 
 
@@ -54,7 +54,7 @@ class AT(Method):
 
     def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
         assert teacher is not None  # the configuration check guarantees it
-        pairs = pair_stages(student.stage_shapes, teacher.stage_shapes)
+        pairs = paired_stages(student, teacher)
         self.pairs = pairs[self.skip_stages :]
         if not self.pairs:
             raise ConfigError(

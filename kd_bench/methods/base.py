@@ -4,7 +4,7 @@ A method turns outputs into weighted loss terms. It never trains: the module sum
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -14,7 +14,7 @@ from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
 from kd_bench.models.features import FeatureTap, Outputs
 
-TeacherKind = Literal["none", "frozen", "own", "trained", "moving_average"]
+TeacherKind = Literal["none", "frozen", "own", "assistant", "assistants", "trained", "moving_average"]
 SamplerKind = Literal["plain", "class_pairs", "repeated_halves"]
 
 
@@ -24,7 +24,9 @@ class Requirements:
 
     Attributes:
         teacher: ``none``; ``frozen``: the teacher of the pair; ``own``: a network of the student's kind that an earlier
-            run trained without distillation; ``trained``: a fresh network of the teacher's kind that is trained along,
+            run trained without distillation; ``assistant``: the last of ``Method.assistants``, trained by earlier runs,
+            or the pair's teacher if there are none; ``assistants``: the pair's teacher and all of them, each in
+            ``Outputs.members``; ``trained``: a fresh network of the teacher's kind that is trained along,
             by the method's terms and the same optimizer; ``moving_average``: of the student's weights, see
             ``teacher_decay``. All but ``trained`` are in eval mode and receive no gradient.
         batch_statistics: the teacher's batch norms normalise with the statistics of the batch, as those of a network
@@ -80,6 +82,7 @@ class Method(nn.Module):
     paper: str  # authors, year, arXiv id
     family: str  # logits, features, relations, self-distillation, ..., baseline
     requires: Requirements = Requirements()
+    assistants: Sequence[str] = ()  # networks between teacher and student, each trained from those before it
     pretrain_epochs: int = 0  # of a first stage with terms of its own, before the recipe's epochs
 
     def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.methods.base import Method, Progress, Requirements
+from kd_bench.methods.base import Method, Progress, Requirements, TrainingSet
 from kd_bench.models.features import FeatureTap, Outputs
 
 
@@ -15,9 +15,16 @@ def _merged(parts: list[Requirements]) -> Requirements:
     kinds = {part.teacher for part in parts} - {"none"}
     if len(kinds) > 1:
         raise ConfigError(f"method.terms: methods with different teachers cannot be combined: {sorted(kinds)}")
+    batches = {(part.views, part.rotations, part.sampler) for part in parts}
+    if len(batches) > 1:
+        raise ConfigError(f"method.terms: methods with different batches cannot be combined: {sorted(batches)}")
+    ((views, rotations, sampler),) = batches
     return Requirements(
         teacher=next(iter(kinds), "none"),
-        views=max(part.views for part in parts),
+        batch_statistics=any(part.batch_statistics for part in parts),
+        views=views,
+        rotations=rotations,
+        sampler=sampler,
         pre_activations=any(part.pre_activations for part in parts),
         min_classes=max(part.min_classes for part in parts),
     )
@@ -31,8 +38,8 @@ class Combined(Method):
             weights: see ``kd_at.yaml``.
 
     Raises:
-        ConfigError: fewer than two methods, different kinds of teacher, or more than one that pretrains or predicts in
-            its own way.
+        ConfigError: fewer than two methods, different kinds of teacher or batch, or more than one that pretrains,
+            predicts in its own way, averages weights or names assistants.
     """
 
     family = "combination"
@@ -46,8 +53,13 @@ class Combined(Method):
         self.requires = _merged([method.requires for method in terms.values()])
         self.pretraining = [m for m in terms.values() if m.pretrain_epochs]
         self.predicting = [m for m in terms.values() if type(m).predict is not Method.predict]
-        if len(self.pretraining) > 1 or len(self.predicting) > 1:
-            raise ConfigError("method.terms: at most one method may pretrain, and one change the prediction")
+        own = [m for m in terms.values() if m.assistants or type(m).teacher_decay is not Method.teacher_decay]
+        if max(len(self.pretraining), len(self.predicting), len(own)) > 1:
+            raise ConfigError(
+                "method.terms: at most one method may pretrain, one change the prediction, and one make its teacher"
+            )
+        self.assistants = own[0].assistants if own else ()
+        self.making_teacher = own
         self.pretrain_epochs = sum(m.pretrain_epochs for m in self.pretraining)
 
     def _methods(self) -> dict[str, Method]:
@@ -56,6 +68,13 @@ class Combined(Method):
     def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
         for method in self._methods().values():
             method.build_adapters(student, teacher, data)
+
+    def prepare(self, training_set: TrainingSet) -> None:
+        for method in self._methods().values():
+            method.prepare(training_set)
+
+    def teacher_decay(self, progress: Progress) -> float:
+        return self.making_teacher[0].teacher_decay(progress)
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         total: dict[str, Tensor] = {}

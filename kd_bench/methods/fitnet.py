@@ -7,7 +7,7 @@ from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
 from kd_bench.losses import cross_entropy
 from kd_bench.methods.base import Method, Progress, teacher_outputs
-from kd_bench.models.features import FeatureTap, Outputs
+from kd_bench.models.features import FeatureTap, Outputs, paired_stages
 from kd_bench.types import Count, NonNegative
 
 
@@ -50,14 +50,19 @@ class Regressor(nn.Module):
         return F.relu(self.bn(self.conv(student_map)))
 
 
-def check_hint_stage(stage: int, student: FeatureTap, teacher: FeatureTap) -> None:
-    """Raise ConfigError unless both networks have the stage; lists the shapes there are."""
-    stages = min(len(student.stage_shapes), len(teacher.stage_shapes))
-    if stage >= stages:
+def hint_pair(stage: int, student: FeatureTap, teacher: FeatureTap) -> tuple[int, int]:
+    """Stages of student and teacher that a hint compares: the pair number ``stage``.
+
+    Raises:
+        ConfigError: there is no such pair; lists the shapes there are.
+    """
+    pairs = paired_stages(student, teacher)
+    if stage >= len(pairs):
         raise ConfigError(
-            f"method.hint_stage={stage}: allowed 0 to {stages - 1}; stages of {student.name}: {student.stage_shapes}, "
-            f"of {teacher.name}: {teacher.stage_shapes}"
+            f"method.hint_stage={stage}: allowed 0 to {len(pairs) - 1}; stages of {student.name}: "
+            f"{student.stage_shapes}, of {teacher.name}: {teacher.stage_shapes}"
         )
+    return pairs[stage]
 
 
 class FitNet(Method):
@@ -66,7 +71,7 @@ class FitNet(Method):
     Differs from the paper, which trains the hint first and then distils: see ``fitnet_two_stage``.
 
     Args:
-        hint_stage: index into the stages, the stem being 0. RepDistiller's tables use 2, SimKD's code 1.
+        hint_stage: index into the pairs of stages, the stems being 0. RepDistiller's tables use 2, SimKD's code 1.
     """
 
     paper = "Romero et al. 2015, arXiv:1412.6550"
@@ -78,12 +83,12 @@ class FitNet(Method):
 
     def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
         assert teacher is not None  # the configuration check guarantees it
-        check_hint_stage(self.hint_stage, student, teacher)
-        self.regressor = Regressor(student.stage_shapes[self.hint_stage], teacher.stage_shapes[self.hint_stage])
+        self.pair = hint_pair(self.hint_stage, student, teacher)
+        self.regressor = Regressor(student.stage_shapes[self.pair[0]], teacher.stage_shapes[self.pair[1]])
 
     def hint(self, student: Outputs, teacher: Outputs | None) -> Tensor:
-        guided = self.regressor(student.stages[self.hint_stage])
-        return hint_loss(guided, teacher_outputs(teacher).stages[self.hint_stage])
+        guided = self.regressor(student.stages[self.pair[0]])
+        return hint_loss(guided, teacher_outputs(teacher).stages[self.pair[1]])
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         ce = cross_entropy(student.logits, batch.targets)

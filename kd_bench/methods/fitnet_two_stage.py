@@ -27,7 +27,7 @@ class FitNetTwoStage(FitNet):
     batch norm of the one-stage code; the soft term is the KL divergence, which has the same gradient as ``H``.
 
     Args:
-        hint_stage: index into the stages, the stem being 0.
+        hint_stage: index into the pairs of stages, the stems being 0.
         pretrain_epochs: length of stage 1; stage 2 lasts the recipe's epochs.
     """
 

@@ -3,13 +3,13 @@
 from torch import Tensor
 
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy, kl_divergence
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.losses import cross_entropy, kl_divergence, logit_pair
+from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
 from kd_bench.models.features import Outputs
 from kd_bench.types import NonNegative, Positive
 
 
-def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor) -> Tensor:
     """``temperature ** 2 * KL(p_teacher || p_student)``, summed over classes, mean over the batch.
 
     Hinton et al. 2015, section 2: the factor keeps the size of the gradient when the temperature changes. A mean over
@@ -27,15 +27,24 @@ class KD(Method):
 
     RepDistiller and mdistiller use 0.1, 0.9 and T = 4 on CIFAR-100; beside another method's terms RepDistiller sets
     both weights to 1.
+
+    Args:
+        standardize_logits: of student and teacher in the softened term, which Sun et al. 2024 (arXiv:2403.01427) call
+            logit standardization; the labels see the logits as they are.
     """
 
     paper = "Hinton et al. 2015, arXiv:1503.02531"
     family = "logits"
 
-    def __init__(self, ce_weight: NonNegative, kd_weight: NonNegative, temperature: Positive) -> None:
+    def __init__(
+        self, ce_weight: NonNegative, kd_weight: NonNegative, temperature: Positive, standardize_logits: bool = False
+    ) -> None:
         super().__init__()
         self.ce_weight, self.kd_weight, self.temperature = ce_weight, kd_weight, temperature
+        self.standardize_logits = standardize_logits
+        self.requires = Requirements(min_classes=3 if standardize_logits else 2)  # see logit_pair
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        kd = kd_loss(student.logits, teacher_outputs(teacher).logits, self.temperature)
+        own, other = logit_pair(student.logits, teacher_outputs(teacher).logits, self.standardize_logits)
+        kd = kd_loss(own, other, self.temperature)
         return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets), "kd": self.kd_weight * kd}

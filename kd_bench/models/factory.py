@@ -1,11 +1,13 @@
 """timm's factory is the one factory: any name it knows, the CIFAR networks included, is a teacher or a student."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import timm
 import torch
 from torch import nn
 
+from kd_bench.config import MemberConfig, StudentConfig
 from kd_bench.data.batch import DataSpec
 from kd_bench.errors import ConfigError, nearest
 from kd_bench.models import cifar  # noqa: F401 - registers the CIFAR networks
@@ -22,29 +24,52 @@ def check_name(key: str, name: str) -> None:
         raise ConfigError(f"{key}={name!r}: {name.split('.')[0]} has no pretrained weights tagged {tag!r}")
 
 
-def create_tap(
-    key: str, name: str, spec: DataSpec, seed: int, pretrained: bool = False, kwargs: dict[str, Any] | None = None
-) -> FeatureTap:
-    """Build a network for a data set, freshly initialised from ``seed`` alone.
+def create_tap(key: str, config: MemberConfig | StudentConfig, spec: DataSpec, seed: int, load: bool) -> FeatureTap:
+    """Build a network for a data set, initialised from ``seed`` alone.
+
+    A network that cannot take images of the data set's size, such as a ViT for 224x224, gets them resized to the size
+    that it was designed for, unless ``input_size`` says otherwise. ``pretrained`` networks normalise as timm says.
 
     Args:
         key: the configuration group, for error messages: ``student`` or ``teacher``.
-        pretrained: take timm's weights and their input normalization instead of the data set's.
-        kwargs: further arguments of the network.
+        load: timm's weights, if the network is to be ``pretrained``.
 
     Raises:
         ConfigError: unknown name, unusable arguments, or a network that cannot take these images.
     """
+    name, kwargs = config.name, config.kwargs
     check_name(f"{key}.name", name)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
             network: nn.Module = timm.create_model(
-                name, pretrained=pretrained, num_classes=spec.num_classes, **(kwargs or {})
+                name, pretrained=config.pretrained and load, num_classes=spec.num_classes, **kwargs
             )
         except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-            raise ConfigError(f"{key}.name={name!r} with {key}.kwargs={kwargs or {}}: {error}") from error
-    if not pretrained:
-        return FeatureTap(name, network, spec, spec.mean, spec.std)
+            raise ConfigError(f"{key}.name={name!r} with {key}.kwargs={kwargs}: {error}") from error
+    mean, std = _normalization(network, spec, config)
+    if config.input_size is not None:
+        height, width = config.input_size
+        return FeatureTap(name, network, spec, mean, std, (height, width))
+    try:
+        return FeatureTap(name, network, spec, mean, std)
+    except ConfigError as error:
+        designed = _designed_size(network)
+        try:
+            return FeatureTap(name, network, spec, mean, std, designed)
+        except ConfigError:
+            raise error from None
+
+
+def _normalization(
+    network: nn.Module, spec: DataSpec, config: MemberConfig | StudentConfig
+) -> tuple[Sequence[float], Sequence[float]]:
     expected: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
-    return FeatureTap(name, network, spec, expected["mean"], expected["std"])
+    mean, std = (expected["mean"], expected["std"]) if config.pretrained else (spec.mean, spec.std)
+    return config.mean or mean, config.std or std
+
+
+def _designed_size(network: nn.Module) -> tuple[int, int]:
+    expected: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
+    height, width = expected["input_size"][1:]
+    return height, width

@@ -3,10 +3,12 @@
 Shapes: ``B`` batch, ``K`` classes, ``C, H, W`` map, ``D`` embedding.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from kd_bench.data.batch import DataSpec
 from kd_bench.errors import ConfigError
@@ -16,17 +18,19 @@ from kd_bench.models.cifar.base import CifarNetwork
 class Outputs(NamedTuple):
     """``logits`` (B, K); ``stages``: list of (B, C, H, W), shallow to deep; ``embedding`` (B, D).
 
-    ``pre_activation``: as ``stages`` before the last ReLU, or None where the network has none.
+    ``pre_activation``: as ``stages`` before the last ReLU, or None where the network has none. ``members``: of an
+    ensemble, the outputs of each network; the logits are their mean, everything else is the first one's.
     """
 
     logits: Tensor
     stages: list[Tensor]
     embedding: Tensor
     pre_activation: list[Tensor] | None = None
+    members: list["Outputs"] | None = None
 
 
 class FeatureTap(nn.Module):
-    """A network behind its own input normalization, with its intermediate results.
+    """A network behind its own input size and normalization, with its intermediate results.
 
     Uses timm's ``forward_intermediates`` and ``forward_head``: no hooks, no tables of layers. Token maps of
     transformers come as (B, C, H, W).
@@ -35,6 +39,10 @@ class FeatureTap(nn.Module):
         network: any timm network with a classifier.
         spec: image size and number of classes, for one dry pass that fixes the shapes.
         mean, std: channel statistics of the images (in [0, 1]) that the network expects.
+        input_size: height and width that images are resized to (bilinear, antialiased); None takes them as they are.
+
+    Attributes:
+        stage_pairs: of a student, the pairing that the configuration asks for instead of the automatic one.
 
     Raises:
         ConfigError: the network cannot take images of this size, or gives another number of logits.
@@ -44,12 +52,20 @@ class FeatureTap(nn.Module):
     std: Tensor
 
     def __init__(
-        self, name: str, network: nn.Module, spec: DataSpec, mean: tuple[float, ...], std: tuple[float, ...]
+        self,
+        name: str,
+        network: nn.Module,
+        spec: DataSpec,
+        mean: Sequence[float],
+        std: Sequence[float],
+        input_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.name, self.network = name, network
+        self.input_size = input_size or spec.image_size
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.stage_pairs: list[tuple[int, int]] | None = None
         self._classifies_embedding = False
         outputs = self._dry_pass(spec)
         self.stage_shapes = [(m.shape[1], m.shape[2], m.shape[3]) for m in outputs.stages]
@@ -60,7 +76,7 @@ class FeatureTap(nn.Module):
     def _dry_pass(self, spec: DataSpec) -> Outputs:
         training = self.training
         self.eval()
-        height, width = spec.image_size
+        height, width = self.input_size
         try:
             outputs: Outputs = self(spec.example())
             # Most networks classify exactly the embedding: then the head need not run twice.
@@ -82,7 +98,7 @@ class FeatureTap(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """Run the network on ``images`` (B, 3, H, W), float in [0, 1]."""
-        x = (images - self.mean) / self.std
+        x = (self._resized(images) - self.mean) / self.std
         final, stages, before = self._body(x)
         embedding: Tensor = self.network.forward_head(final, pre_logits=True)  # type: ignore[operator]
         if self._classifies_embedding:
@@ -90,6 +106,12 @@ class FeatureTap(nn.Module):
         else:
             logits = self.network.forward_head(final)  # type: ignore[operator]
         return Outputs(logits, stages, embedding.flatten(1), before)
+
+    def _resized(self, images: Tensor) -> Tensor:
+        if images.shape[2:] == self.input_size:
+            return images
+        resized = F.interpolate(images, self.input_size, mode="bilinear", align_corners=False, antialias=True)
+        return resized.clamp(0, 1)
 
     def _body(self, x: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor] | None]:
         if isinstance(self.network, CifarNetwork):
@@ -99,17 +121,29 @@ class FeatureTap(nn.Module):
         return final, list(stages), None
 
 
+def paired_stages(student: FeatureTap, teacher: FeatureTap) -> list[tuple[int, int]]:
+    """Which student stage learns from which teacher stage: as the configuration says, else ``pair_stages``."""
+    return student.stage_pairs or pair_stages(student.stage_shapes, teacher.stage_shapes)
+
+
 def pair_stages(student: list[tuple[int, int, int]], teacher: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
     """Which student stage learns from which teacher stage, as pairs of indices, shallow to deep.
 
-    Networks with as many stages are paired one to one. Otherwise each student stage takes the deepest teacher stage of
-    the closest height (on a logarithmic scale), and of several student stages with one teacher stage the deepest stays.
+    Networks with as many stages are paired one to one. Where one of them keeps its resolution, as a ViT does, stages
+    are paired by relative depth, the deepest with the deepest. Otherwise each student stage takes the deepest teacher stage
+    of the closest height (on a logarithmic scale), and of several student stages with one teacher stage the deepest
+    stays.
 
     Args:
         student, teacher: shapes (C, H, W) of the stages.
     """
     if len(student) == len(teacher):
         return [(i, i) for i in range(len(student))]
+    if _keeps_resolution(student) or _keeps_resolution(teacher):
+        count = min(len(student), len(teacher))
+        return [
+            (-(-step * len(student) // count) - 1, -(-step * len(teacher) // count) - 1) for step in range(1, count + 1)
+        ]
     taken: dict[int, int] = {}
     for i, (_, height, _) in enumerate(student):
         distance = [max(height, h) / min(height, h) for _, h, _ in teacher]
@@ -117,3 +151,7 @@ def pair_stages(student: list[tuple[int, int, int]], teacher: list[tuple[int, in
         taken[closest] = i
     pairs = sorted((i, j) for j, i in taken.items())
     return [pair for k, pair in enumerate(pairs) if all(pair[1] > earlier[1] for earlier in pairs[:k])]
+
+
+def _keeps_resolution(stages: list[tuple[int, int, int]]) -> bool:
+    return len({shape[1:] for shape in stages}) == 1

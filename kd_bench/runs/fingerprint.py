@@ -23,16 +23,23 @@ def determining(config: RunConfig) -> dict[str, Any]:
     """
     dump = config.recorded()
     trainer = {name: dump["trainer"][name] for name in _TRAINER_SWITCHES}
-    kept = {name: dump[name] for name in ("dataset", "student", "method", "recipe", "seed", "names")}
-    return {**kept, "trainer": trainer, "teacher": config.teacher.name, "plugins": _plugin_hashes(config.plugins)}
+    kept = {name: dump[name] for name in ("dataset", "student", "method", "recipe", "stage_pairs", "seed", "names")}
+    return {**kept, "trainer": trainer, "teacher": _teacher(config), "plugins": _plugin_hashes(config.plugins)}
 
 
-def fingerprint(config: RunConfig, data_sha256: str, weights_sha256: list[str | None], generation: int) -> str:
+def _teacher(config: RunConfig) -> list[Any]:
+    """What a teacher makes of its weights: which networks they belong to and how these are run and averaged."""
+    keys = ("name", "kwargs", "pretrained", "input_size", "mean", "std", "weight")
+    networks = [{key: getattr(network, key) for key in keys} for network in config.teacher.networks()]
+    return [config.teacher.name, config.teacher.average, networks]
+
+
+def fingerprint(config: RunConfig, data_sha256: str, weights_sha256: list[list[str]], generation: int) -> str:
     """16 hexadecimal digits that name the run directory and the tracked run.
 
     Args:
         data_sha256: content hash of the data set.
-        weights_sha256: of the networks that the run learns from or is compared with.
+        weights_sha256: of the networks of the pair's teacher, and of those that earlier runs left.
         generation: position in a chain of runs; the initialisation depends on it.
     """
     content = {"config": determining(config), "data": data_sha256, "weights": weights_sha256, "generation": generation}

@@ -24,6 +24,7 @@ _PACKAGES = (
     "wandb",
     "numpy",
     "scikit-learn",
+    "pillow",
 )
 
 

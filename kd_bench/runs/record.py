@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kd_bench.errors import IntegrityError
 from kd_bench.runs.files import write_atomically
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 RECORD_FILE = "record.json"
 
@@ -38,6 +38,7 @@ class DatasetInfo(Strict):
     num_classes: Annotated[int, Field(ge=2)]
     class_names: list[str]
     image_size: Annotated[list[int], Field(min_length=2, max_length=2)]
+    duplicates: Annotated[Count, Field(description="test images that are in the training data as well, byte for byte")]
     train_samples: Count
     validation_samples: Count
     test_samples: Count
@@ -50,13 +51,16 @@ class NetworkInfo(Strict):
     weights_sha256: Sha256
     parameters: Count
     macs: Annotated[int, Field(ge=0, description="multiply-accumulates of one image, convolutions and products")]
+    input_size: Annotated[
+        list[int], Field(min_length=2, max_length=2, description="height and width that it gets its images in")
+    ]
 
 
 class TeacherInfo(NetworkInfo):
     """The teacher of the pair: what retention, agreement and flips refer to."""
 
-    run_id: RunId | None
-    source: Annotated[str, Field(description="run id, file or pretrained tag that the weights came from")]
+    run_id: Annotated[RunId | None, Field(description="of the run that trained it; null for files and ensembles")]
+    source: Annotated[str, Field(description="run ids or file names that the weights came from")]
     test_top1: Fraction
 
 
@@ -67,7 +71,8 @@ class MethodInfo(Strict):
     target: str
     adapter_parameters: Annotated[int, Field(ge=0, description="trained beside the student, not needed at test time")]
     trained_from: Annotated[
-        RunId | None, Field(description="run whose network the method distilled from, if not the pair's teacher")
+        list[RunId],
+        Field(description="runs whose networks the method distilled from beside or instead of the pair's teacher"),
     ]
     generation: Annotated[int, Field(ge=0, description="position in a chain of runs; 0 outside chains")]
 
@@ -130,7 +135,7 @@ class Metrics(Strict):
 
 
 class Record(Strict):
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     run_id: RunId
     role: Literal["student", "teacher"]
     study: str | None

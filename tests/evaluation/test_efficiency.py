@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from taps import make_tap
 from torch import nn
 
 from kd_bench.data.batch import DataSpec
@@ -9,7 +10,6 @@ from kd_bench.evaluation.efficiency import adapter_parameters, macs, parameters
 from kd_bench.methods.byot import BYOT
 from kd_bench.methods.fitnet import FitNet
 from kd_bench.methods.kd import KD
-from kd_bench.models.factory import create_tap
 from kd_bench.models.features import FeatureTap
 
 SPEC = DataSpec(10, (8, 8), (0.3,) * 3, (0.4,) * 3)
@@ -71,7 +71,7 @@ def tiny() -> tuple[FeatureTap, DataSpec]:
 
 
 def resnet8(name: str = "resnet8_cifar") -> FeatureTap:
-    return create_tap("student", name, SPEC, seed=0)
+    return make_tap(name, SPEC, seed=0)
 
 
 def with_adapters(method, teacher: str | None = None):
@@ -105,7 +105,7 @@ def test_resnet8_by_hand():
 def test_macs_grow_with_the_area_of_the_image():
     """All convolutions of a network at 16x16 do four times the work of 8x8; the classifier does not."""
     larger = DataSpec(10, (16, 16), SPEC.mean, SPEC.std)
-    tap = create_tap("student", "resnet8_cifar", larger, seed=0)
+    tap = make_tap("resnet8_cifar", larger, seed=0)
     assert macs(tap, larger) == 4 * (RESNET8_MACS - 640) + 640
 
 

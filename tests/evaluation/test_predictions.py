@@ -6,13 +6,13 @@ import torch
 from safetensors.torch import save_file
 from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
+from taps import make_tap
 
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import Diverged, IntegrityError
 from kd_bench.evaluation.evaluate import metrics_of
 from kd_bench.evaluation.predictions import load_predictions, predict
 from kd_bench.methods.byot import BYOT
-from kd_bench.models.factory import create_tap
 from kd_bench.runs.directory import PREDICTIONS_FILE
 from kd_bench.train import run
 
@@ -21,7 +21,7 @@ SPEC = DataSpec(10, (8, 8), (0.3,) * 3, (0.4,) * 3)
 
 @pytest.fixture
 def tap():
-    return create_tap("student", "resnet8_cifar", SPEC, seed=0)
+    return make_tap("resnet8_cifar", SPEC, seed=0)
 
 
 def batches(sizes: list[int]) -> list[Batch]:

@@ -5,7 +5,8 @@ names of the manifest: ``loss``, ``loss_weighted``, ``loss_total``, ... Gradient
 weighted terms come from the method's class, so that its weights and its wiring are checked too.
 
 Rows stand in ``ROWS`` of the module of their family. A method that no reference vector covers has an entry in
-``ORACLES`` there instead: the test that compares it with a formula written out slowly.
+``ORACLES`` there instead: the test that compares it with a formula written out slowly. A row of a variant, which is a
+choice of a method without a module of its own, names that choice in ``VARIANTS``.
 """
 
 import importlib
@@ -20,3 +21,6 @@ _FAMILIES = [
 ]
 ROWS: dict[str, Row] = {name: row for family in _FAMILIES for name, row in family.ROWS.items()}
 ORACLES: dict[str, str] = {name: test for family in _FAMILIES for name, test in family.ORACLES.items()}
+VARIANTS: dict[str, str] = {
+    name: choice for family in _FAMILIES for name, choice in getattr(family, "VARIANTS", {}).items()
+}

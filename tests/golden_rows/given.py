@@ -30,7 +30,8 @@ def adapt(method: Method, student: list[Tensor], teacher: list[Tensor]) -> None:
 
 
 def network_with(stages: list[Tensor]) -> Any:
-    return SimpleNamespace(name="given", stage_shapes=[tuple(stage.shape[1:]) for stage in stages])
+    shapes = [tuple(stage.shape[1:]) for stage in stages]
+    return SimpleNamespace(name="given", stage_shapes=shapes, stage_pairs=None)
 
 
 def outputs(stages: list[Tensor]) -> Outputs:

@@ -29,7 +29,8 @@ def split_metrics(top1: float, teacher_top1: float | None) -> dict[str, Any]:
 
 
 def network(name: str, parameters: int, macs: int, *key: object) -> dict[str, Any]:
-    return {"name": name, "weights_sha256": digest("weights", name, *key), "parameters": parameters, "macs": macs}
+    cost = {"parameters": parameters, "macs": macs, "input_size": [8, 8]}
+    return {"name": name, "weights_sha256": digest("weights", name, *key), **cost}
 
 
 def metrics(top1: float, best: float, teacher_top1: float | None) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def record_content(
     config = {"method": {"_target_": f"kd.{method}", **(options or {})}, "recipe": recipe_options or {"epochs": 30}}
     key = (method, seed, teacher, teacher_weights, student, dataset, data, recipe, role, generation, config, finished)
     content: dict[str, Any] = {
-        "schema_version": 1,
+        "schema_version": 2,
         "run_id": run_id or digest(key)[:16],
         "role": role,
         "study": None,
@@ -78,6 +79,7 @@ def record_content(
             "num_classes": 4,
             "class_names": ["a", "b", "c", "d"],
             "image_size": [8, 8],
+            "duplicates": 0,
             "train_samples": 900,
             "validation_samples": 100,
             "test_samples": 400,
@@ -90,7 +92,7 @@ def record_content(
             "paper": paper,
             "target": f"kd.{method}",
             "adapter_parameters": 0,
-            "trained_from": None,
+            "trained_from": [],
             "generation": generation,
         },
         "recipe": recipe,

@@ -70,7 +70,7 @@ def with_top1(value):
         (with_top1("0.7"), "metrics.last.test.top1: Input should be a valid number"),
         (with_top1(None), "metrics.last.test.top1"),
         (json.dumps({**record_content(), "rank": 1}), "rank: Extra inputs are not permitted"),
-        (json.dumps({**record_content(), "schema_version": 2}), "schema_version"),
+        (json.dumps({**record_content(), "schema_version": 1}), "schema_version"),
     ],
 )
 def test_what_is_no_record_is_rejected_with_the_reason(folder, text, reason):

@@ -1,5 +1,6 @@
 """Pairs of networks, built as a run builds them, and the training step without a trainer."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from kd_bench.config import RunConfig, check
 from kd_bench.data.batch import Batch
 from kd_bench.distillation import DistillationModule
 from kd_bench.errors import ConfigError
-from kd_bench.methods.base import Progress
+from kd_bench.methods.base import Progress, TrainingSet
 from kd_bench.models.features import Outputs
 from kd_bench.paths import CONF
 from kd_bench.teachers import FrozenTeacher
@@ -24,6 +25,7 @@ PAIRS: dict[str, dict[str, Any]] = {
     "timm": {"teacher.name": "resnet18", "student.name": "mobilenetv3_small_050"},
     "vit": {"student.name": "vit_tiny_patch16_224", "student.kwargs": {"img_size": 8, "patch_size": 2}},
 }
+SAMPLES = 40  # of the training set that a method's memories are made for
 MIDDLE = Progress(epoch=1, epochs=3, step=5, steps=12)
 
 
@@ -44,17 +46,23 @@ class Built:
         return self.pair.student
 
     @property
-    def teacher(self) -> FrozenTeacher | None:
+    def teacher(self) -> Any:
         return self.module.teacher
 
     def batch(self, size: int = 6, seed: int = 0) -> Batch:
-        generator = torch.Generator().manual_seed(seed)
-        images = torch.rand(size, 3, *self.pair.spec.image_size, generator=generator)
-        targets = torch.randint(self.pair.spec.num_classes, (size,), generator=generator)
-        return Batch(images, targets, torch.arange(size))
+        """A batch of ``size`` samples, as the method's sampler, views and rotations make it."""
+        requires, generator = self.method.requires, torch.Generator().manual_seed(seed)
+        index = torch.randperm(SAMPLES, generator=generator)[:size]
+        targets = index % self.pair.spec.num_classes
+        if requires.sampler == "class_pairs":
+            index, targets = torch.cat([index, index]), torch.cat([targets, targets])
+        views = 4 if requires.rotations else requires.views
+        images = torch.rand(views, len(index), 3, *self.pair.spec.image_size, generator=generator)
+        return Batch(images[0] if views == 1 else images, targets, index)
 
     def outputs(self, batch: Batch) -> tuple[Outputs, Outputs | None]:
-        return self.student(batch.images), None if self.teacher is None else self.teacher(batch.images)
+        images = batch.images.flatten(0, 1) if batch.images.dim() == 5 else batch.images
+        return self.student(images), None if self.teacher is None else self.teacher(images)
 
     def stages(self) -> list[bool]:
         """Whether each stage of training is the pretraining."""
@@ -78,10 +86,22 @@ def built(compose: Any, choice: str, pair: str = "cifar", classes: int = 10) -> 
         if pair == "cifar" or not any(reason in str(error) for reason in reasons):
             raise
         pytest.skip(f"refused: {error}")
-    source = None if objects.source is None else FrozenTeacher(objects.source)
-    module = make_module(config, objects, source)
+    module = make_module(config, objects)
+    objects.method.prepare(training_set(module, config.dataset.num_classes, objects.spec.image_size))
     module.trainer = Standing()  # type: ignore[assignment]
     return Built(config, objects, module.train())
+
+
+def training_set(module: DistillationModule, classes: int, image_size: tuple[int, int]) -> TrainingSet:
+    """``SAMPLES`` samples whose classes go round."""
+
+    def outputs() -> Iterator[tuple[Batch, Outputs]]:
+        assert isinstance(module.teacher, FrozenTeacher)
+        for index in torch.arange(SAMPLES).split(16):
+            images = torch.rand(len(index), 3, *image_size, generator=torch.Generator().manual_seed(int(index[0])))
+            yield Batch(images, index % classes, index), module.teacher(images)
+
+    return TrainingSet(torch.arange(SAMPLES) % classes, classes, outputs)
 
 
 class Standing:

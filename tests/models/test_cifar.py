@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from taps import make_tap
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,7 +18,6 @@ from kd_bench.errors import ConfigError
 from kd_bench.evaluation.efficiency import macs
 from kd_bench.models.cifar.resnet import ResNet
 from kd_bench.models.cifar.wide_resnet import WideResNet
-from kd_bench.models.factory import create_tap
 from kd_bench.models.features import FeatureTap
 from kd_bench.paths import CONF
 
@@ -49,7 +49,7 @@ def spec(height: int = 32, width: int = 32, classes: int = 100) -> DataSpec:
 
 
 def tap_of(name: str, **arguments: Any) -> FeatureTap:
-    return create_tap("student", f"{name}_cifar", spec(**arguments), seed=0)
+    return make_tap(f"{name}_cifar", spec(**arguments), seed=0)
 
 
 def images(*shape: int) -> Tensor:
@@ -208,12 +208,16 @@ def test_vgg_pools_once_more_at_the_size_of_tiny_imagenet_only():
 
 def test_an_image_that_vgg_would_pool_to_nothing_is_refused():
     with pytest.raises(ConfigError, match=r"^vgg8_cifar cannot take 7x8 images: .*[Ss]ize.*$"):
-        tap_of("vgg8", height=7, width=8)
+        make_tap("vgg8_cifar", spec(), input_size=[7, 8])
+
+
+def test_an_image_that_is_too_small_for_a_network_is_resized_to_its_own_size():
+    assert tap_of("vgg8", height=7, width=8).input_size == (32, 32)
 
 
 def test_pretrained_weights_are_refused_since_there_are_none():
     for create in (
-        lambda: create_tap("student", "resnet8_cifar", spec(), 0, pretrained=True),
+        lambda: make_tap("resnet8_cifar", spec(), 0, pretrained=True),
         lambda: timm.create_model("wrn_16_1_cifar", pretrained=True),
         lambda: timm.create_model("vgg8_cifar", pretrained=True),
     ):
@@ -229,7 +233,7 @@ def test_a_depth_that_is_no_whole_number_of_blocks_is_refused(network, depth):
 
 def test_what_the_name_fixes_cannot_be_changed():
     with pytest.raises(ConfigError, match=r"student.kwargs=\{'depth': 14\}: .*multiple values .*'depth'"):
-        create_tap("student", "resnet8_cifar", spec(), 0, kwargs={"depth": 14})
+        make_tap("resnet8_cifar", spec(), 0, kwargs={"depth": 14})
 
 
 def convolutions(name: str) -> list[nn.Conv2d]:

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import timm
 import torch
+from taps import make_tap
 from torch import Tensor, nn
 
 from kd_bench.data.batch import DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.models.factory import create_tap
 from kd_bench.models.features import FeatureTap, pair_stages
 
 MEAN, STD = (0.2, 0.5, 0.7), (0.3, 0.25, 0.5)
@@ -49,7 +49,7 @@ def normalised(batch: Tensor) -> Tensor:
 
 @every_family
 def test_the_tap_gives_what_the_network_gives(name, size, kwargs, first, last, embedding):
-    tap = create_tap("student", name, spec(size), seed=0, kwargs=kwargs).eval()
+    tap = make_tap(name, spec(size), seed=0, kwargs=kwargs).eval()
     network: Any = tap.network
     x = images(2, size)
     with torch.no_grad():
@@ -69,8 +69,8 @@ def test_the_tap_gives_what_the_network_gives(name, size, kwargs, first, last, e
 @every_family
 def test_a_training_pass_is_the_networks_own(name, size, kwargs, first, last, embedding):
     """The same gradients, and batch-norm statistics that move once."""
-    tap = create_tap("student", name, spec(size), seed=0, kwargs=kwargs).train()
-    plain: Any = create_tap("student", name, spec(size), seed=0, kwargs=kwargs).train().network
+    tap = make_tap(name, spec(size), seed=0, kwargs=kwargs).train()
+    plain: Any = make_tap(name, spec(size), seed=0, kwargs=kwargs).train().network
     x = images(4, size)
     torch.manual_seed(1)
     tap(x).logits.square().sum().backward()
@@ -88,14 +88,14 @@ def test_a_training_pass_is_the_networks_own(name, size, kwargs, first, last, em
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenetv3_small_050", "resnet8_cifar"])
 def test_the_classifier_turns_the_embedding_into_the_logits(name):
-    tap = create_tap("student", name, spec(), seed=0).eval()
+    tap = make_tap(name, spec(), seed=0).eval()
     with torch.no_grad():
         outputs = tap(images(2, 32))
         assert torch.equal(tap.classifier(outputs.embedding), outputs.logits)
 
 
 def test_normalization_is_no_weight():
-    tap = create_tap("student", "resnet8_cifar", spec(), seed=0)
+    tap = make_tap("resnet8_cifar", spec(), seed=0)
     assert not {"mean", "std"} & tap.state_dict().keys()
     assert {f"network.{key}" for key in tap.network.state_dict()} == tap.state_dict().keys()
     assert tap.mean.flatten().tolist() == pytest.approx(MEAN)
@@ -110,13 +110,13 @@ def test_pretrained_networks_keep_their_own_normalization(monkeypatch):
         return create(name, pretrained=False, **kwargs)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    tap = create_tap("teacher", "resnet18.tv_in1k", spec(), seed=0, pretrained=True)
+    tap = make_tap("resnet18.tv_in1k", spec(), seed=0, pretrained=True)
     assert tap.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
     assert tap.std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
 
 
 def test_the_dry_pass_leaves_no_trace():
-    tap = create_tap("student", "resnet8_cifar", spec(), seed=0)
+    tap = make_tap("resnet8_cifar", spec(), seed=0)
     assert tap.training
     assert all(int(v) == 0 for key, v in tap.state_dict().items() if key.endswith("num_batches_tracked"))
     assert all(parameter.grad is None for parameter in tap.parameters())
@@ -125,12 +125,12 @@ def test_the_dry_pass_leaves_no_trace():
 def test_weights_are_a_function_of_the_seed_alone():
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    first = create_tap("student", "resnet8_cifar", spec(), seed=5).state_dict()
+    first = make_tap("resnet8_cifar", spec(), seed=5).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    second = create_tap("student", "resnet8_cifar", spec(), seed=5).state_dict()
+    second = make_tap("resnet8_cifar", spec(), seed=5).state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
-    other = create_tap("student", "resnet8_cifar", spec(), seed=6).state_dict()
+    other = make_tap("resnet8_cifar", spec(), seed=6).state_dict()
     assert not torch.equal(first["network.conv1.weight"], other["network.conv1.weight"])
 
 
@@ -139,7 +139,7 @@ def test_weights_are_a_function_of_the_seed_alone():
 
 def test_a_network_that_cannot_take_the_images_is_refused():
     with pytest.raises(ConfigError, match=r"^mixer_s16_224 cannot take 8x8 images: .*8.*224"):
-        create_tap("student", "mixer_s16_224", spec(8), seed=0)
+        make_tap("mixer_s16_224", spec(8), seed=0, input_size=[8, 8])
 
 
 def test_a_network_for_another_number_of_classes_is_refused():
@@ -158,7 +158,7 @@ def test_a_network_for_another_number_of_classes_is_refused():
 )
 def test_an_unknown_name_is_refused_with_the_nearest(name, reason):
     with pytest.raises(ConfigError, match=reason):
-        create_tap("student", name, spec(), seed=0)
+        make_tap(name, spec(), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_an_unknown_name_is_refused_with_the_nearest(name, reason):
 )
 def test_arguments_that_a_network_does_not_take_are_refused(name, kwargs):
     with pytest.raises(ConfigError, match=rf"student.name='{name}' with student.kwargs="):
-        create_tap("student", name, spec(), seed=0, kwargs=kwargs)
+        make_tap(name, spec(), seed=0, kwargs=kwargs)
 
 
 # Pairs of stages, expected values derived by hand from the heights.
@@ -182,8 +182,8 @@ def stages(*heights: int) -> list[tuple[int, int, int]]:
         ((32, 16, 8), (8, 4, 2), [(0, 0), (1, 1), (2, 2)]),  # as many: one to one, whatever the sizes
         ((16, 8, 4, 2, 1), (32, 16, 8, 4), [(0, 1), (1, 2), (4, 3)]),  # 4, 2 and 1 share the last: the deepest stays
         ((8, 8, 4, 2), (4, 2), [(2, 0), (3, 1)]),
-        ((4,) * 12, (8, 8, 4, 2), [(11, 2)]),  # a transformer has one size only
-        ((8, 8, 4, 2), (4,) * 12, [(3, 11)]),
+        ((4,) * 12, (8, 8, 4, 2), [(2, 0), (5, 1), (8, 2), (11, 3)]),  # a transformer: by depth
+        ((8, 8, 4, 2), (4,) * 12, [(0, 2), (1, 5), (2, 8), (3, 11)]),
         ((8, 4), (8, 8, 4, 4, 2), [(0, 1), (1, 3)]),  # of equal heights the deepest teacher stage
         ((4,), (8, 2), [(0, 1)]),  # twice and half as large are as far: the deeper one
         ((6,), (4, 8), [(0, 1)]),  # 8/6 < 6/4: sizes are compared by their ratio

@@ -51,6 +51,7 @@ FIXED = {
     },
     "logger": {"_target_": "kd_bench.tracking.none"},
     "chain": {"generations": 0},
+    "stage_pairs": None,
     "seed": 0,
     "study": None,
     "plugins": [],
@@ -59,13 +60,13 @@ FIXED = {
 }
 
 
-def name(config: RunConfig, data: str = DATA, weights: tuple = (TEACHER, None), generation: int = 0) -> str:
+def name(config: RunConfig, data: str = DATA, weights: tuple = ([TEACHER], []), generation: int = 0) -> str:
     return fingerprint(config, data, list(weights), generation)
 
 
 def test_a_fixed_configuration_has_a_fixed_name():
     """Finished runs are found by it: it may change with the format of records only."""
-    assert name(RunConfig.model_validate(FIXED)) == "50fb6244e37eb495"
+    assert name(RunConfig.model_validate(FIXED)) == "56550d0f0cfc3158"
 
 
 def test_neighbouring_large_seeds_are_different_runs():
@@ -109,6 +110,13 @@ DETERMINING = [
     "trainer.precision=bf16-mixed",
     "trainer.channels_last=true",
     "teacher=wrn_16_2_cifar",
+    "teacher.input_size=[16,16]",
+    "teacher.mean=[0.1,0.1,0.1]",
+    "student.input_size=[16,16]",
+    "teacher=ensemble",
+    "teacher=ensemble teacher.average=probabilities",
+    "teacher=ensemble teacher.members.second.weight=2",
+    "stage_pairs=[[1,1]]",
 ]
 
 WITHOUT_EFFECT = [
@@ -139,7 +147,7 @@ def names_by_override() -> dict[str, str]:
 
 @pytest.mark.parametrize("override", DETERMINING)
 def test_what_determines_the_numbers_changes_the_name(compose, override, names_by_override):
-    changed = name(check(compose(override)))
+    changed = name(check(compose(*override.split())))
     assert changed != name(check(compose()))
     assert changed not in names_by_override.values()
     names_by_override[override] = changed
@@ -158,12 +166,13 @@ def test_data_weights_and_generation_count():
     names = [
         name(config),
         name(config, data="d" * 64),
-        name(config, weights=("d" * 64, None)),
-        name(config, weights=(None, None)),
-        name(config, weights=(None, TEACHER)),
-        name(config, weights=(TEACHER, PREVIOUS)),
-        name(config, weights=(TEACHER, PREVIOUS), generation=1),
-        name(config, weights=(TEACHER, PREVIOUS), generation=2),
+        name(config, weights=(["d" * 64], [])),
+        name(config, weights=([], [])),
+        name(config, weights=([], [TEACHER])),
+        name(config, weights=([TEACHER], [PREVIOUS])),
+        name(config, weights=([TEACHER, PREVIOUS], [])),
+        name(config, weights=([TEACHER], [PREVIOUS]), generation=1),
+        name(config, weights=([TEACHER], [PREVIOUS]), generation=2),
     ]
     assert len(set(names)) == len(names)
     assert all(len(each) == 16 and int(each, 16) >= 0 for each in names)

@@ -105,7 +105,7 @@ TOP1 = "metrics/last/test/top1"
         ("run_id", "../../etc/passwd", "run_id: String should match pattern"),
         ("student/weights_sha256", "abc", "student.weights_sha256: String should match pattern"),
         ("student/parameters", 1.5, "student.parameters: Input should be a valid integer"),
-        ("schema_version", 2, "schema_version: Input should be 1"),
+        ("schema_version", 1, "schema_version: Input should be 2"),
         ("role", "winner", "role: Input should be 'student' or 'teacher'"),
         ("selection", "best_on_test", "selection: Input should be 'last' or 'best_on_validation'"),
         ("times/train_seconds", -1.0, "times.train_seconds: "),
@@ -165,5 +165,5 @@ def test_a_written_record_has_sorted_out_types(content):
     """What a reader in another language sees: numbers are numbers, times carry their zone, unmeasured is null."""
     assert isinstance(content["metrics"]["last"]["test"]["top1"], float)
     assert content["times"]["started_at"].endswith("Z")
-    assert content["method"]["trained_from"] is None
+    assert content["method"]["trained_from"] == []
     assert content["study"] is None

@@ -1,0 +1,49 @@
+"""Several networks as one."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kd_bench.models.features import FeatureTap, Outputs
+
+Average = Literal["logits", "probabilities"]
+
+
+class Ensemble(FeatureTap):
+    """The weighted mean of the members' logits or probabilities, as the logits of one network.
+
+    Stages, embedding and classifier are those of the first member; ``Outputs.members`` has everything.
+
+    Args:
+        members: at least one; they share the data set.
+        weights: one per member, greater than 0; brought to a sum of 1.
+        average: of ``probabilities``: the logits are then the logarithm of the mean.
+    """
+
+    def __init__(self, name: str, members: list[FeatureTap], weights: list[float], average: Average) -> None:
+        nn.Module.__init__(self)
+        first = members[0]
+        self.name, self.average = name, average
+        self.members = nn.ModuleList(members)
+        self.weights = [weight / sum(weights) for weight in weights]
+        self.register_buffer("mean", first.mean, persistent=False)
+        self.input_size, self.stage_shapes = first.input_size, first.stage_shapes
+        self.embedding_size, self.has_pre_activations = first.embedding_size, first.has_pre_activations
+        self.network, self.stage_pairs = first.network, None
+
+    def taps(self) -> list[FeatureTap]:
+        return [member for member in self.members if isinstance(member, FeatureTap)]
+
+    def forward(self, images: Tensor) -> Outputs:
+        outputs: list[Outputs] = [member(images) for member in self.members]
+        return outputs[0]._replace(logits=self.combine([each.logits for each in outputs]), members=outputs)
+
+    def combine(self, logits: list[Tensor]) -> Tensor:
+        """The ensemble's logits (B, K) of those of its members."""
+        weights = logits[0].new_tensor(self.weights)[:, None, None]
+        every = torch.stack(logits)
+        if self.average == "logits":
+            return (weights * every).sum(dim=0)
+        return (weights.log() + F.log_softmax(every, dim=2)).logsumexp(dim=0)
