@@ -206,9 +206,7 @@ def _check_requirements(config: RunConfig, method: Method, generation: int) -> N
         raise ConfigError(f"method={name} needs at least {requires.min_classes} classes; dataset.num_classes={classes}")
     height, width = config.dataset.image_size
     if requires.rotations and height != width:
-        raise ConfigError(
-            f"method={name} turns images by 90 degrees: dataset.image_size={height}x{width} is no square"
-        )
+        raise ConfigError(f"method={name} turns images by 90 degrees: dataset.image_size={height}x{width} is no square")
     if requires.sampler == "repeated_halves" and config.recipe.batch_size % 2:
         raise ConfigError(f"method={name} needs an even recipe.batch_size, not {config.recipe.batch_size}")
 

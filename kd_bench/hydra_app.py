@@ -8,6 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kd_bench.data.presence import require
 from kd_bench.errors import ConfigError, KDBenchError, SweepError, nearest
 from kd_bench.paths import CONF
 
@@ -30,10 +32,11 @@ def train(arguments: list[str]) -> int:
     jobs: list[RunMode | None] = []
 
     def task(cfg: DictConfig) -> None:
-        from kd_bench.train import run
-
         jobs.append(HydraConfig.get().mode)
         try:
+            _check_presence(cfg)
+            from kd_bench.train import run
+
             run(cfg)
         except (Exception, SystemExit) as error:
             # In this process we report failures ourselves: Hydra would announce them in its own words, and a method
@@ -55,7 +58,7 @@ def train(arguments: list[str]) -> int:
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_explain(error, arguments)) from error
+        raise ConfigError(explain(error, arguments)) from error
     except KDBenchError as error:
         raise SweepError(f"a job of the sweep failed, the others ran: {error}") from error
     if failures and jobs[-1] == RunMode.MULTIRUN:
@@ -64,6 +67,12 @@ def train(arguments: list[str]) -> int:
     if failures:
         raise failures[0]
     return 0
+
+
+def _check_presence(cfg: DictConfig) -> None:
+    """Absent data are told of within a second. A configuration that cannot be read is left to its own check."""
+    with suppress(OmegaConfBaseException):
+        require(cfg.dataset.source)
 
 
 def _in_this_process() -> bool:
@@ -92,7 +101,7 @@ def _value_of(flag: str, arguments: list[str]) -> str | None:
     return None
 
 
-def _explain(error: Exception, arguments: list[str]) -> str:
+def explain(error: Exception, arguments: list[str]) -> str:
     """One line that names the key, what was found and the nearest valid choice."""
     cause: BaseException = error
     while cause.__cause__ is not None and not isinstance(cause, MissingConfigException):

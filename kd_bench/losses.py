@@ -3,6 +3,8 @@
 Shapes: ``B`` batch, ``K`` classes. Nothing here carries an outer weight.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -96,3 +98,11 @@ def inner_products(one: Tensor, other: Tensor) -> Tensor:
     one, other = full_precision(one), full_precision(other)
     with torch.autocast(one.device.type, enabled=False):
         return one @ other.mT
+
+
+def sigmoid_warm_up(epoch: int, epochs: int) -> float:
+    """Weight ``exp(-5 * (1 - epoch / epochs)^2)`` over the first ``epochs`` >= 1, counted from 0, and 1 after them.
+
+    Laine & Aila 2017 (arXiv:1610.02242); it starts at 0.007.
+    """
+    return math.exp(-5 * (1 - min(epoch / epochs, 1.0)) ** 2)

@@ -99,6 +99,7 @@ def make_record(
     times: Times,
     directory: Path,
     files: list[str],
+    imported_from: str | None = None,
 ) -> Record:
     """Put the record together.
 
@@ -125,5 +126,6 @@ def make_record(
         times=times,
         metrics=metrics,
         history=history,
+        imported_from=imported_from,
         artifacts={name: file_sha256(directory / name) for name in files},
     )

@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
     from pytorch_lightning.callbacks import Callback
 
+from kd_bench.composing import composed, composing, quoted
 from kd_bench.errors import ConfigError, KDBenchError, SweepError, nearest
 from kd_bench.leaderboard import terminal_table, write_leaderboard
 from kd_bench.paths import CONF, EXPERIMENTS
@@ -49,17 +48,14 @@ def compose_study(name: str, overrides: list[str]) -> list[StudyRun]:
     if not (folder / "study.yaml").is_file():
         known = [path.parent.name for path in EXPERIMENTS.glob("*/study.yaml")]
         raise ConfigError(f"study {name!r}: no such study{nearest(name, known)}")
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(folder), version_base="1.3"):
-        search = f"hydra.searchpath=[{_quoted(f'file://{CONF}')}]"
+    with composing(folder):
+        search = f"hydra.searchpath=[{quoted(f'file://{CONF}')}]"
         base = hydra.compose("study", overrides=[search, *overrides], return_hydra_config=True)
         points = _grid(OmegaConf.to_container(base.hydra.sweeper.params or {}))
-        return [_compose(point, [search, *overrides]) for point in points]
-
-
-def _quoted(text: str) -> str:
-    """``text`` as a value of Hydra's override grammar, in which commas, equal signs and brackets mean something."""
-    return "'" + text.replace("'", "\\'") + "'"
+        return [
+            StudyRun(", ".join(point).replace("=", " "), composed("study", [search, *overrides, *point]))
+            for point in points
+        ]
 
 
 def _grid(params: object) -> list[list[str]]:
@@ -74,15 +70,6 @@ def _grid(params: object) -> list[list[str]]:
     return [list(point) for point in itertools.product(*choices)]
 
 
-def _compose(point: list[str], overrides: list[str]) -> StudyRun:
-    cfg = hydra.compose("study", overrides=[*overrides, *point], return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)  # what ${hydra:...} refers to
-    OmegaConf.resolve(cfg.names)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    return StudyRun(", ".join(point).replace("=", " "), cfg)
-
-
 def demo(runs: Path | None) -> None:
     """Run the study ``demo`` and show its leaderboard.
 
@@ -93,7 +80,7 @@ def demo(runs: Path | None) -> None:
         SweepError: some of its runs failed; the others are done and shown.
     """
     started = time.monotonic()
-    where = [f"paths.runs={_quoted(str(runs))}"] if runs else []
+    where = [f"paths.runs={quoted(str(runs))}"] if runs else []
     points = compose_study("demo", ["trainer.progress=none", *where])
     directory = Path(points[0].cfg.paths.runs)
     print(_opening(EXPERIMENTS / "demo" / "README.md"), flush=True)

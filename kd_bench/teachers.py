@@ -150,8 +150,11 @@ class TeacherWeights:
     record: Record | None
     expected_top1: float | None = None
 
-    def load(self, tap: FeatureTap) -> None:
+    def load(self, tap: FeatureTap) -> list[str]:
         """Load into ``tap``.
+
+        Returns:
+            What was done beyond copying, as ``load_strictly`` says it.
 
         Raises:
             IntegrityError: the file changed since its record was written, or does not fit the network.
@@ -159,7 +162,7 @@ class TeacherWeights:
         state = read_weights(self.path)
         if weights_sha256(state) != self.sha256:
             raise IntegrityError(f"{self.path} is not the file of its record: its content has changed")
-        load_strictly(tap.network, state, str(self.path))
+        return load_strictly(tap.network, state, str(self.path))
 
     def expected(self) -> tuple[str, float] | None:
         """Split and top-1 that these weights must reach, by their record or by the configuration."""

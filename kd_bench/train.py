@@ -30,7 +30,7 @@ from kd_bench.fitting import fit, torch_threads
 from kd_bench.methods.base import TrainingSet
 from kd_bench.models.checkpoints import save_tensors
 from kd_bench.models.ensemble import Ensemble
-from kd_bench.models.features import Outputs
+from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.progress import display
 from kd_bench.recording import dataset_info, make_record, method_info, teacher_info
 from kd_bench.runs.checkpoints import delete_checkpoints
@@ -69,8 +69,7 @@ def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: 
     """
     config = check(cfg)
     pair = build(config)
-    arrays = _load(json.dumps(config.dataset.source, sort_keys=True))
-    arrays.check(config.names.dataset, config.dataset.num_classes, pair.spec.image_size)
+    arrays = load_arrays(config, pair)
     teachers = [_teacher_weights(cfg, config, network, callbacks) for network in config.teacher.networks()]
     previous = [from_record(record, config.runs) for record in _earlier_runs(cfg, pair, callbacks)]
     hashes = [[weights.sha256 for weights in networks] for networks in (teachers, previous)]
@@ -84,6 +83,13 @@ def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: 
             return record
         with stop_signals(), _recorded_state(state, directory), torch_threads(config.trainer.threads):
             return _train(config, pair, arrays, teachers, previous, state, directory, callbacks)
+
+
+def load_arrays(config: RunConfig, pair: Pair) -> ImageArrays:
+    """The data set, compared with what the configuration says of it."""
+    arrays = _load(json.dumps(config.dataset.source, sort_keys=True))
+    arrays.check(config.names.dataset, config.dataset.num_classes, pair.spec.image_size)
+    return arrays
 
 
 @lru_cache(maxsize=2)
@@ -121,10 +127,10 @@ def _train(
     callbacks: CallbackMakers,
 ) -> Record:
     started = now()
-    data = _data(config, pair, arrays)
+    data = data_module(config, pair, arrays)
     compared = _checked_teacher(config, pair, teachers, data)
     for tap, weights in zip(pair.previous, previous, strict=True):
-        weights.load(tap)
+        _load_weights(config, tap, weights)
     module = make_module(config, pair)
     _prepare(config, pair, module, data)
     _say(config, f"{_title(state)}: {state.epochs} epochs, run {state.run_id}")
@@ -167,7 +173,8 @@ def _train(
     return record
 
 
-def _data(config: RunConfig, pair: Pair, arrays: ImageArrays) -> ImageDataModule:
+def data_module(config: RunConfig, pair: Pair, arrays: ImageArrays) -> ImageDataModule:
+    """Batches of a data set, as the recipe and the method ask for them."""
     recipe, dataset = config.recipe, config.dataset
     return ImageDataModule(
         arrays,
@@ -184,6 +191,11 @@ def _data(config: RunConfig, pair: Pair, arrays: ImageArrays) -> ImageDataModule
     )
 
 
+def _load_weights(config: RunConfig, tap: FeatureTap, weights: TeacherWeights) -> None:
+    for note in weights.load(tap):
+        _say(config, f"  {note}")
+
+
 def _checked_teacher(
     config: RunConfig, pair: Pair, weights: list[TeacherWeights], data: ImageDataModule
 ) -> dict[str, Tensor] | None:
@@ -194,7 +206,7 @@ def _checked_teacher(
     taps = list(ensemble.taps()) if ensemble else [pair.teacher]
     logits = []
     for tap, own in zip(taps, weights, strict=True):
-        own.load(tap)
+        _load_weights(config, tap, own)
         logits.append(teacher_predictions(tap, data))
         measured = {split: accuracy(logits[-1][split], getattr(data, split).targets) for split in SPLITS}
         check_teacher(tap.name, measured, own.expected(), config.dataset.num_classes)
@@ -219,9 +231,9 @@ def _prepare(config: RunConfig, pair: Pair, module: DistillationModule, data: Im
 
 def _seconds(teachers: list[TeacherWeights]) -> float | None:
     """What training the teacher took, if all of it was trained here."""
-    records = [weights.record for weights in teachers if weights.record]
-    complete = records and len(records) == len(teachers)
-    return sum(record.times.train_seconds for record in records) if complete else None
+    seconds = [weights.record.times.train_seconds if weights.record else None for weights in teachers]
+    known = [each for each in seconds if each is not None]
+    return sum(known) if known and len(known) == len(seconds) else None
 
 
 def _save(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kd_bench.cli import _COMMANDS, main
+from kd_bench.cli import COMMANDS, main
 from kd_bench.runs.record import read_record
 
 FAST = [
@@ -43,7 +43,7 @@ def command(*arguments: str, **options) -> subprocess.CompletedProcess:
 # --- Help ---
 
 
-@pytest.mark.parametrize("name", [None, *_COMMANDS])
+@pytest.mark.parametrize("name", [None, *COMMANDS])
 def test_help_shows_an_example(name, capsys):
     with pytest.raises(SystemExit) as caught:
         main([*([name] if name else []), "--help"])
@@ -58,7 +58,7 @@ def test_help_names_every_command_and_the_exit_codes(capsys):
         main(["--help"])
     shown = capsys.readouterr().out
     listed = {line.split()[0] for line in shown.splitlines() if line.startswith("    ") and line[4] != " "}
-    assert listed == set(_COMMANDS)
+    assert listed == set(COMMANDS)
     assert all(code in shown for code in ("0 done", "130 interrupted", "143 pre-empted"))
 
 

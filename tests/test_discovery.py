@@ -70,7 +70,8 @@ def test_a_choice_composes_passes_the_check_and_builds(compose, choice):
     assert config.names.method == choice
     method = build(config).method
     assert f"{type(method).__module__}.{type(method).__name__}" == config.method["_target_"]
-    assert re.search(r"\b(19|20)\d\d, arXiv:\d{4}\.\d{4,5}", method.paper) or method.paper == "no distillation"
+    source = r"\b(19|20)\d\d, (arXiv:\d{4}\.\d{4,5}|CVPR|ICCV|ECCV|ICLR|ICML|NeurIPS|AAAI|BMVC)"
+    assert re.search(source, method.paper) or method.paper == "no distillation"
     assert method.family
 
 

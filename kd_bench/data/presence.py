@@ -1,7 +1,9 @@
 """Which files a data set needs, where they go and where they are published. Needs no torch and opens no connection."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kd_bench.errors import IntegrityError
 
@@ -103,6 +105,21 @@ PLACES = {
     "kd_bench.data.image_folder.ImageNet": IMAGENET,
     "kd_bench.data.image_folder.ImageFolder": IMAGE_FOLDER,
 }
+
+
+def require(source: Mapping[str, Any]) -> None:
+    """Refuse early, before anything slow is imported, where the files of a configured data set are absent.
+
+    Args:
+        source: the node ``dataset.source``. One that this module does not know, or whose root is missing, is left to
+            the checks that come later.
+
+    Raises:
+        IntegrityError: the files are absent and are not to be fetched.
+    """
+    place, root = PLACES.get(str(source.get("_target_"))), source.get("root")
+    if place is not None and isinstance(root, str) and source.get("download") is not True:
+        place.require(Path(root).expanduser())
 
 
 def state(target: str, root: str | None) -> str:

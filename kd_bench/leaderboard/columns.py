@@ -64,7 +64,9 @@ def count(value: int) -> str:
     return str(value)
 
 
-def seconds(value: float) -> str:
+def seconds(value: float | None) -> str:
+    if value is None:
+        return MISSING
     return f"{value:.1f}" if value < 100 else f"{value:.0f}" if value < 1e7 else f"{value:.2e}"
 
 

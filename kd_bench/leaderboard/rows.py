@@ -52,7 +52,7 @@ class Row:
     nll: float
     parameters: int
     macs: int
-    train_seconds: float
+    train_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,13 @@ def _row(entry: Entry, context: Context, rank: tuple[int, int] | None, kd_p: flo
         nll=mean([run.headline().test.nll for run in entry.runs]),
         parameters=entry.latest.student.parameters,
         macs=entry.latest.student.macs,
-        train_seconds=mean([run.times.train_seconds for run in entry.runs]),
+        train_seconds=_train_seconds(entry),
     )
+
+
+def _train_seconds(entry: Entry) -> float | None:
+    known = [run.times.train_seconds for run in entry.runs if run.times.train_seconds is not None]
+    return mean(known) if known else None
 
 
 def _difference(entry: Entry, reference: Entry | None) -> Estimate | None:

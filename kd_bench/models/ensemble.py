@@ -41,9 +41,9 @@ class Ensemble(FeatureTap):
         return outputs[0]._replace(logits=self.combine([each.logits for each in outputs]), members=outputs)
 
     def combine(self, logits: list[Tensor]) -> Tensor:
-        """The ensemble's logits (B, K) of those of its members."""
-        weights = logits[0].new_tensor(self.weights)[:, None, None]
-        every = torch.stack(logits)
+        """The ensemble's logits (B, K) of those of its members, in float32 as losses are."""
+        every = torch.stack(logits).float()
+        weights = every.new_tensor(self.weights)[:, None, None]
         if self.average == "logits":
             return (weights * every).sum(dim=0)
         return (weights.log() + F.log_softmax(every, dim=2)).logsumexp(dim=0)

@@ -130,9 +130,9 @@ def pair_stages(student: list[tuple[int, int, int]], teacher: list[tuple[int, in
     """Which student stage learns from which teacher stage, as pairs of indices, shallow to deep.
 
     Networks with as many stages are paired one to one. Where one of them keeps its resolution, as a ViT does, stages
-    are paired by relative depth, the deepest with the deepest. Otherwise each student stage takes the deepest teacher stage
-    of the closest height (on a logarithmic scale), and of several student stages with one teacher stage the deepest
-    stays.
+    are paired by relative depth, the deepest with the deepest. Otherwise each student stage takes the deepest teacher
+    stage of the closest height (on a logarithmic scale), and of several student stages with one teacher stage the
+    deepest stays.
 
     Args:
         student, teacher: shapes (C, H, W) of the stages.

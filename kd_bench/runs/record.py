@@ -99,7 +99,7 @@ class Hardware(Strict):
 class Times(Strict):
     started_at: datetime
     finished_at: datetime
-    train_seconds: NonNegative
+    train_seconds: Annotated[NonNegative | None, Field(description="null if the network was trained elsewhere")]
     evaluation_seconds: NonNegative
     teacher_train_seconds: Annotated[
         NonNegative | None, Field(description="of the pair's teacher, if it was trained here")
@@ -124,7 +124,7 @@ class SplitMetrics(Strict):
 class SelectedMetrics(Strict):
     """Metrics of the weights that one selection rule picks."""
 
-    epoch: Annotated[int, Field(ge=1, description="training epochs done, counted from 1")]
+    epoch: Annotated[int, Field(ge=0, description="training epochs done, counted from 1; 0 if trained elsewhere")]
     validation: SplitMetrics
     test: SplitMetrics
 
@@ -153,6 +153,7 @@ class Record(Strict):
     times: Times
     metrics: Metrics
     history: Annotated[list[dict[str, float]], Field(description="one row per epoch: loss terms, validation metrics")]
+    imported_from: Annotated[str | None, Field(description="name of the file that the weights came from, if any")]
     artifacts: Annotated[dict[str, Sha256], Field(description="files beside the record and their sha256")]
 
     def headline(self) -> SelectedMetrics:

@@ -1,5 +1,6 @@
 """Augmentation against slow loops, and as a function of (seed, epoch, index, view) and of nothing else."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -124,3 +125,41 @@ def test_as_float_divides_by_255():
     assert as_float(levels).dtype == torch.float32
     assert as_float(levels).tolist() == pytest.approx([level / 255 for level in range(256)], abs=1e-7)
     assert as_float(levels)[[0, 255]].tolist() == [0.0, 1.0]
+
+
+def test_rotations_are_quarter_turns_of_each_augmented_image():
+    batch = Batch(pictures(6), torch.arange(6), torch.arange(6))
+    plain = BOTH.views(batch, seed=1, epoch=2, views=1)
+    turned = BOTH.views(batch, seed=1, epoch=2, views=1, rotations=True)
+    assert turned.images.shape == (4, 6, 3, 8, 8)
+    assert turned.images.dtype == torch.float32
+    for quarters in range(4):
+        for sample in range(6):
+            for channel in range(3):
+                expected = np.rot90(plain.images[sample, channel].numpy(), quarters)
+                assert np.array_equal(turned.images[quarters, sample, channel].numpy(), expected)
+    assert turned.targets is batch.targets
+
+
+def test_a_quarter_turn_goes_against_the_clock():
+    """What is at the right end of the top row comes to the left end."""
+    image = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    image[..., 0, 1] = 255
+    turned = Augmentation().views(Batch(image, torch.zeros(1), torch.zeros(1, dtype=torch.int64)), 0, 0, 1, True)
+    found = [turned.images[quarters, 0, 0].flatten().tolist() for quarters in range(4)]
+    assert found == [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("size", [8, 2, 1])
+def test_the_first_half_of_a_repeated_batch_is_view_1_and_the_second_view_0(size):
+    batch = Batch(pictures(size), torch.arange(size), torch.arange(100, 100 + size))
+    given = BOTH.repeated_halves(batch, seed=1, epoch=2)
+    assert given.images.shape == (size, 3, 8, 8)
+    assert given.images.dtype == torch.float32
+    for sample in range(size):
+        one, index = batch.images[sample : sample + 1], batch.index[sample : sample + 1]
+        view = 1 if sample < size // 2 else 0
+        expected = as_float(BOTH(one, index, seed=1, epoch=2, view=view))[0]
+        assert torch.equal(given.images[sample], expected)
+    assert torch.equal(given.index, batch.index)
+    assert torch.equal(given.targets, batch.targets)

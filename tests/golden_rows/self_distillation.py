@@ -5,8 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kd_bench.data.batch import Batch
 from kd_bench.losses import cross_entropy
+from kd_bench.methods.base import Progress
 from kd_bench.methods.byot import BYOT, exit_feature_loss, exit_soft_loss
+from kd_bench.methods.cskd import CSKD, class_wise_loss
+from kd_bench.methods.pskd import PSKD, mixed_targets
 from kd_bench.methods.tfkd_reg import TfKDReg
 from kd_bench.methods.tfkd_self import TfKDSelf
 from kd_bench.models.features import Outputs
@@ -39,6 +43,34 @@ def byot(case: Case, arrays: Arrays) -> dict[str, Tensor]:
     }
 
 
+def cskd(case: Case, arrays: Arrays) -> dict[str, Tensor]:
+    settings = case["hyperparameters"]
+    student, partner, labels = arrays["student_logits"], arrays["pair_logits"], arrays["labels"]
+    method = CSKD(settings["ce_weight"], settings["kd_weight"], settings["temperature"])
+    terms = run(method, on_logits(torch.cat([student, partner])), labels=torch.cat([labels, labels]))
+    return {
+        "loss": class_wise_loss(student, partner, settings["temperature"]),
+        "loss_weighted": terms["class_wise"],
+        "loss_ce": cross_entropy(student, labels),
+        "loss_total": total(terms),
+    }
+
+
+def pskd(case: Case, arrays: Arrays) -> dict[str, Tensor]:
+    settings = case["hyperparameters"]
+    student, past, labels = arrays["student_logits"], arrays["past_probabilities"], arrays["labels"]
+    method = PSKD(settings["alpha_final"])
+    method.register_buffer("past", torch.stack([past, past]))
+    samples = torch.arange(len(labels))
+    progress = Progress(settings["epoch_zero_based"], settings["total_epochs"], 0, 1)
+    terms = method(on_logits(student), None, Batch(torch.zeros(len(labels), 3, 1, 1), labels, samples), progress)
+    return {
+        "loss": total(terms),
+        "loss_ce": cross_entropy(student, labels),
+        "soft_targets": mixed_targets(labels, past, settings["alpha"]),
+    }
+
+
 def tfkd_reg(case: Case, arrays: Arrays) -> dict[str, Tensor]:
     settings = case["hyperparameters"]
     method = TfKDReg(settings["alpha"], settings["temperature"], settings["multiplier"], settings["correct_prob"])
@@ -61,10 +93,15 @@ def tfkd_self(case: Case, arrays: Arrays) -> dict[str, Tensor]:
 
 ROWS: dict[str, Row] = {
     "byot": byot,
+    "cskd": cskd,
+    "pskd": pskd,
     "tfkd_reg": tfkd_reg,
     "tfkd_self": tfkd_self,
 }
 
 ORACLES: dict[str, str] = {
     "born_again": "tests/methods/test_born_again.py::test_born_again_is_kl_plus_the_teachers_entropy",
+    "dlb": "tests/methods/test_self_distillation.py::test_dlb_is_t_squared_times_the_kl_of_the_repeated_samples",
+    "mean_teacher": "tests/methods/test_self_distillation.py::test_consistency_is_the_mean_square_of_probabilities",
+    "uskd": "tests/methods/test_self_distillation.py::test_uskd_is_the_formula_per_sample",
 }

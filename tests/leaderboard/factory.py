@@ -70,6 +70,7 @@ def record_content(
     key = (method, seed, teacher, teacher_weights, student, dataset, data, recipe, role, generation, config, finished)
     content: dict[str, Any] = {
         "schema_version": 2,
+        "imported_from": None,
         "run_id": run_id or digest(key)[:16],
         "role": role,
         "study": None,

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from golden_rows import adapt, outputs, run
+from golden_rows.given import adapt, outputs, run
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from golden_rows import on_logits, run
+from golden_rows.given import on_logits, run
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from golden_rows import adapt, outputs, run
+from golden_rows.given import adapt, outputs, run
 from torch import Tensor
 
 from kd_bench.building import build

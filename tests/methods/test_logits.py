@@ -2,15 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
-from golden_rows import on_logits, run
+from golden_rows.given import on_logits, run
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import rel_entr
 from torch.nn import functional as F
 
-from kd_bench.losses import kl_divergence, soft_cross_entropy
+from kd_bench.losses import kl_divergence, soft_cross_entropy, standardized, without_target
 from kd_bench.methods.kd import KD, kd_loss
 from kd_bench.methods.label_smoothing import label_smoothing_loss
 from kd_bench.methods.scratch import Scratch
@@ -63,6 +64,45 @@ def test_kd_weighs_its_terms():
     assert list(terms) == ["ce", "kd"]
     assert terms["ce"].item() == pytest.approx(0.3 * slow.cross_entropy(student.tolist(), labels.tolist()))
     assert terms["kd"].item() == pytest.approx(2.0 * 16 * slow.kl(student.tolist(), teacher.tolist(), 4.0))
+
+
+@reproducible
+@given(SHAPES, seeds)
+def test_standardized_logits_are_numpys_z_scores(shape, seed):
+    logits = random_logits(shape, seed).numpy()
+    expected = (logits - logits.mean(1, keepdims=True)) / (logits.std(1, ddof=1, keepdims=True) + 1e-7)
+    np.testing.assert_allclose(standardized(torch.from_numpy(logits)).numpy(), expected, rtol=1e-9, atol=1e-12)
+
+
+@reproducible
+@given(st.tuples(st.integers(1, 5), st.integers(3, 6)), seeds, st.sampled_from([0.1, 7.0]))
+def test_standardized_kd_knows_neither_shift_nor_scale(shape, seed, scale):
+    """Sun et al. 2024: a student that is a teacher of another scale has nothing left to learn, unlike in KD."""
+    teacher, labels = random_logits(shape, seed), random_labels(shape, seed)
+    student = scale * teacher + random_logits((shape[0], 1), seed + 1)
+    plain, standard = (
+        run(KD(0.1, 0.9, 2.0, standardize_logits=chosen), on_logits(student), on_logits(teacher), labels=labels)
+        for chosen in (False, True)
+    )
+    assert standard["kd"].item() == pytest.approx(0, abs=1e-9)
+    assert plain["kd"].item() > 1e-3
+    assert standard["ce"] == plain["ce"]
+
+
+def test_two_classes_are_too_few_for_standardized_logits():
+    """Their standardized logits are always the same two numbers."""
+    values = standardized(torch.tensor([[1.0, 5.0], [-3.0, -2.0]])).flatten().tolist()
+    assert values == pytest.approx([-(0.5**0.5), 0.5**0.5] * 2)
+    assert KD(0.1, 0.9, 4.0, standardize_logits=True).requires.min_classes == 3
+    assert KD(0.1, 0.9, 4.0).requires.min_classes == 2
+
+
+@reproducible
+@given(SHAPES, seeds)
+def test_the_other_classes_keep_their_order(shape, seed):
+    logits, labels = random_logits(shape, seed), random_labels(shape, seed)
+    rows = zip(logits.tolist(), labels.tolist(), strict=True)
+    assert without_target(logits, labels).tolist() == [row[:label] + row[label + 1 :] for row, label in rows]
 
 
 @reproducible

@@ -53,6 +53,11 @@ class CifarNetwork(nn.Module):
         """Run the body on ``x`` (B, 3, H, W)."""
         raise NotImplementedError
 
+    def last_batch_norms(self) -> list[str | None]:
+        """Of each stage, the name of the batch norm whose output, plus the shortcut if there is one, is its
+        pre-activation; None where there is none."""
+        return [None] * len(self.feature_info)
+
     def initialise_classifier(self, linear: nn.Linear) -> None:
         """Where the published code leaves the framework's default, so does this."""
 

@@ -36,7 +36,7 @@ def shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut; returns its value before and after the last ReLU."""
 
-    expansion = 1
+    expansion, last_norm = 1, "bn2"
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolution and a shortcut; returns its value before and after the last ReLU."""
 
-    expansion = 4
+    expansion, last_norm = 4, "bn3"
 
     def __init__(self, inputs: int, width: int, stride: int) -> None:
         super().__init__()
@@ -105,12 +105,16 @@ class ImageNetResNet(CifarNetwork):
                 (stem, *outputs[:-1]), WIDTHS, outputs, blocks, STRIDES, strict=True
             )
         )
-        self.num_features = outputs[-1]
+        self.num_features, self.last_norm = outputs[-1], block.last_norm
         self.feature_info = stage_info(
             (stem, *outputs), (1, 1, 2, 4, 8), ("bn1", "layer1", "layer2", "layer3", "layer4")
         )
         self.linear = self._make_classifier(num_classes)
         initialise_convolutions(self)
+
+    def last_batch_norms(self) -> list[str | None]:
+        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return [None, *(f"layer{i}.{len(stage) - 1}.{self.last_norm}" for i, stage in enumerate(stages, start=1))]
 
     def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
         x = relu(self.bn1(self.conv1(x)))

@@ -96,6 +96,10 @@ class MobileNetV2(CifarNetwork):
         nn.init.normal_(linear.weight, 0.0, 0.01)
         nn.init.zeros_(linear.bias)
 
+    def last_batch_norms(self) -> list[str | None]:
+        """No ReLU follows them, nor the stages."""
+        return [None, *(f"blocks.{i}.{GROUPS[i][2] - 1}.conv.7" for i in STAGE_ENDS)]
+
     def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
         x = relu(self.conv1(x))
         stages = [x]

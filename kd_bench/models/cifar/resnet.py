@@ -75,6 +75,9 @@ class ResNet(CifarNetwork):
         first = BasicBlock(inputs, outputs, stride)
         return nn.ModuleList([first, *(BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1))])
 
+    def last_batch_norms(self) -> list[str | None]:
+        return [None, *(f"layer{i}.{len(self.layer1) - 1}.bn2" for i in (1, 2, 3))]
+
     def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
         x = relu(self.bn1(self.conv1(x)))
         stages, before = [x], [x]  # the published pre-activation lists hold the rectified stem

@@ -64,6 +64,11 @@ class VGG(CifarNetwork):
         nn.init.normal_(linear.weight, 0.0, 0.01)
         nn.init.zeros_(linear.bias)
 
+    def last_batch_norms(self) -> list[str | None]:
+        """The published pre-activation of the first stage is rectified, so that it has none."""
+        blocks = (self.block1, self.block2, self.block3, self.block4)
+        return [None, *(f"block{i}.{len(block) - 1}" for i, block in enumerate(blocks, start=1))]
+
     def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
         late = x.shape[2] == POOLED_LATE
         stages: list[Tensor] = []

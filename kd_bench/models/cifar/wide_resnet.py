@@ -85,6 +85,9 @@ class WideResNet(CifarNetwork):
     def initialise_classifier(self, linear: nn.Linear) -> None:
         nn.init.zeros_(linear.bias)
 
+    def last_batch_norms(self) -> list[str | None]:
+        return [None, "block2.layer.0.bn1", "block3.layer.0.bn1", "bn1"]
+
     def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
         stem = self.conv1(x)
         _, first = self.block1(stem)

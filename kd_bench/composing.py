@@ -1,0 +1,53 @@
+"""Configurations composed outside of Hydra's own application. Needs no torch."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from kd_bench.errors import ConfigError
+from kd_bench.paths import CONF
+
+
+@contextmanager
+def composing(folder: Path = CONF) -> Iterator[None]:
+    """Let Hydra find primary configurations in ``folder``."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(folder), version_base="1.3"):
+        yield
+
+
+def composed(name: str, overrides: list[str]) -> DictConfig:
+    """What ``kd-bench train`` hands to its task, within ``composing``."""
+    cfg = hydra.compose(name, overrides=overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)  # what ${hydra:...} refers to
+    OmegaConf.resolve(cfg.names)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
+
+
+def compose_run(overrides: list[str]) -> DictConfig:
+    """The configuration of one run.
+
+    Raises:
+        ConfigError: an override that Hydra does not take.
+    """
+    try:
+        with composing():
+            return composed("train", overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        from kd_bench.hydra_app import explain
+
+        raise ConfigError(explain(error, overrides)) from error
+
+
+def quoted(text: str) -> str:
+    """``text`` as a value of Hydra's override grammar, in which commas, equal signs and brackets mean something."""
+    return "'" + text.replace("'", "\\'") + "'"

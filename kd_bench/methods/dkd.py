@@ -1,0 +1,87 @@
+"""Decoupled knowledge distillation: target class and other classes, each with a weight of its own."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kd_bench.data.batch import Batch
+from kd_bench.losses import cross_entropy, kl_divergence, logit_pair, warm_up, without_target
+from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
+from kd_bench.models.features import Outputs
+from kd_bench.types import NonNegative, Positive, PositiveInt
+
+
+def target_class_loss(student_logits: Tensor, teacher_logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """``T^2 * KL`` of the two-way distributions (target, all others), mean over the batch.
+
+    Zhao et al. 2022, section 3.1 (TCKD). Computed from logarithms throughout: the authors' code takes the logarithm of
+    a sum of probabilities, which is minus infinity where the other classes are improbable.
+
+    Args:
+        student_logits, teacher_logits: (B, K).
+        targets: (B,) class indices.
+    """
+
+    def two_way(logits: Tensor) -> Tensor:
+        log_probabilities = F.log_softmax(logits / temperature, dim=1)
+        others = without_target(log_probabilities, targets).logsumexp(dim=1, keepdim=True)
+        return torch.cat([log_probabilities.gather(1, targets[:, None]), others], dim=1)
+
+    student, teacher = two_way(student_logits), two_way(teacher_logits)
+    return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
+def other_classes_loss(student_logits: Tensor, teacher_logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """``T^2 * KL`` of the distributions over the K - 1 classes that are not the target, mean over the batch.
+
+    Zhao et al. 2022, section 3.1 (NCKD). The authors' code keeps the target and subtracts 1000 from its softened logit,
+    which is the same unless logits differ by about as much.
+
+    Args:
+        student_logits, teacher_logits: (B, K).
+        targets: (B,) class indices.
+    """
+    student, teacher = without_target(student_logits, targets), without_target(teacher_logits, targets)
+    return temperature**2 * kl_divergence(student, teacher, temperature)
+
+
+class DKD(Method):
+    """``ce_weight * CE + w * (target_weight * TCKD + others_weight * NCKD)``, ``w`` from 1 / warmup_epochs to 1.
+
+    With two classes there is but one other class, about which there is nothing to learn: three are the least.
+
+    Args:
+        target_weight, others_weight: the paper's alpha and beta. Beta depends on the pair in mdistiller: 2 for
+            resnet56 -> resnet20 and resnet110 -> resnet32; 6 for wrn_40_2 -> wrn_16_2 or wrn_40_1 and for vgg13 ->
+            vgg8 or mobilenetv2; 8 for the others.
+        warmup_epochs: over which the weight of both terms rises, from the first epoch's 1 / warmup_epochs; 1 for none.
+        standardize_logits: as in KD; Sun et al. 2024 (arXiv:2403.01427) multiply alpha and beta by their weight.
+    """
+
+    paper = "Zhao et al. 2022, arXiv:2203.08679"
+    family = "logits"
+    requires = Requirements(min_classes=3)
+
+    def __init__(
+        self,
+        ce_weight: NonNegative,
+        target_weight: NonNegative,
+        others_weight: NonNegative,
+        temperature: Positive,
+        warmup_epochs: PositiveInt,
+        standardize_logits: bool = False,
+    ) -> None:
+        super().__init__()
+        self.ce_weight, self.target_weight, self.others_weight = ce_weight, target_weight, others_weight
+        self.temperature, self.warmup_epochs, self.standardize_logits = temperature, warmup_epochs, standardize_logits
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        own, other = logit_pair(student.logits, teacher_outputs(teacher).logits, self.standardize_logits)
+        weight = warm_up(progress.epoch, self.warmup_epochs)
+        target_class = target_class_loss(own, other, batch.targets, self.temperature)
+        other_classes = other_classes_loss(own, other, batch.targets, self.temperature)
+        return {
+            "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
+            "target_class": weight * self.target_weight * target_class,
+            "other_classes": weight * self.others_weight * other_classes,
+        }

@@ -1,0 +1,85 @@
+"""KD++: softened logits, and embeddings that are long and point to the teacher's class means."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kd_bench.data.batch import Batch, DataSpec
+from kd_bench.losses import cross_entropy, full_precision
+from kd_bench.methods.base import Method, Progress, TrainingSet, teacher_outputs
+from kd_bench.methods.kd import kd_loss
+from kd_bench.models.features import FeatureTap, Outputs
+from kd_bench.types import Count, NonNegative, Positive
+
+
+def norm_direction_loss(student: Tensor, teacher: Tensor, centers: Tensor) -> Tensor:
+    """``1 - <student, direction of center> / max(length of student, of teacher)``, mean over the batch.
+
+    Wang et al. 2023: a student shorter than the teacher grows, one that is longer only turns.
+
+    Args:
+        student, teacher: embeddings (B, D).
+        centers: (B, D), for each sample the mean of the teacher's embeddings of its class.
+    """
+    lengths = [torch.linalg.vector_norm(embedding, dim=1) for embedding in (student, teacher)]
+    longest = torch.maximum(*lengths).clamp_min(torch.finfo(student.dtype).eps)
+    return (1 - (student * F.normalize(centers, dim=1)).sum(dim=1) / longest).mean()
+
+
+def class_means(training_set: TrainingSet) -> Tensor:
+    """Mean embedding of each class (K, D) over the training samples; zeros for a class that has none."""
+    sums: Tensor | None = None
+    counts = torch.bincount(training_set.targets, minlength=training_set.num_classes)
+    for batch, outputs in training_set.teacher_outputs():
+        if sums is None:
+            sums = outputs.embedding.new_zeros(training_set.num_classes, outputs.embedding.shape[1])
+        sums.index_add_(0, batch.targets.to(sums.device), outputs.embedding)
+    assert sums is not None  # there are samples
+    return sums / counts.clamp_min(1).to(sums)[:, None]
+
+
+class KDPlusPlus(Method):
+    """``CE + kd_weight * KD + norm_direction_weight * norm_direction_loss``.
+
+    The weight of KD rises from 0 in the first epoch to its value after ``warmup_epochs``. Class means are those of
+    the training samples as they are, before the training. Where widths differ, batch norm, dropout of one half and a
+    linear layer bring the student's embedding to the teacher's width, for this term only.
+    """
+
+    paper = "Wang et al. 2023, arXiv:2305.17007"
+    family = "features"
+    means: Tensor
+
+    def __init__(
+        self,
+        ce_weight: NonNegative,
+        kd_weight: NonNegative,
+        temperature: Positive,
+        warmup_epochs: Count,
+        norm_direction_weight: NonNegative,
+    ) -> None:
+        super().__init__()
+        self.ce_weight, self.kd_weight, self.temperature = ce_weight, kd_weight, temperature
+        self.warmup_epochs, self.norm_direction_weight = warmup_epochs, norm_direction_weight
+
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
+        assert teacher is not None  # the configuration check guarantees it
+        own, width = student.embedding_size, teacher.embedding_size
+        self.connector: nn.Module = nn.Identity()
+        if own != width:
+            self.connector = nn.Sequential(nn.BatchNorm1d(own), nn.Dropout(0.5), nn.Linear(own, width))
+        self.register_buffer("means", torch.zeros(data.num_classes, width))
+
+    def prepare(self, training_set: TrainingSet) -> None:
+        self.means.copy_(class_means(training_set))
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        teacher = teacher_outputs(teacher)
+        connected = full_precision(self.connector(student.embedding))
+        loss = norm_direction_loss(connected, teacher.embedding, self.means[batch.targets])
+        kd_weight = self.kd_weight * min(progress.epoch / max(self.warmup_epochs, 1), 1.0)
+        return {
+            "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
+            "kd": kd_weight * kd_loss(student.logits, teacher.logits, self.temperature),
+            "norm_direction": self.norm_direction_weight * loss,
+        }

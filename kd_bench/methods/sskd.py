@@ -1,0 +1,153 @@
+"""Self-supervision knowledge distillation: a contrastive task on rotated images as the teacher's second language.
+
+Shapes: ``B`` images. Outputs have ``4 * B`` rows, one rotation after the other, 0 degrees first. ``R = 3 * B`` rotated
+views, taken image by image: 90, 180 and 270 degrees of the first, then of the next.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kd_bench.data.batch import Batch, DataSpec
+from kd_bench.losses import cross_entropy, full_precision, inner_products
+from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
+from kd_bench.methods.kd import kd_loss
+from kd_bench.models.features import FeatureTap, Outputs
+from kd_bench.types import Fraction, NonNegative, Positive, PositiveInt
+
+
+def upright(rows: Tensor) -> Tensor:
+    """Of all views (4 * B, ...) those that are not rotated (B, ...)."""
+    return rows[: len(rows) // 4]
+
+
+def rotated(rows: Tensor) -> Tensor:
+    """Of all views (4 * B, ...) those that are rotated (R, ...), image by image."""
+    return rows.reshape(4, -1, *rows.shape[1:])[1:].transpose(0, 1).flatten(0, 1)
+
+
+def for_rotated(values: Tensor) -> Tensor:
+    """(B,) values of images as those of their rotated views (R,)."""
+    return values.repeat_interleave(3)
+
+
+def similarities(embedding: Tensor) -> Tensor:
+    """Cosines (R, B) of each rotated view with each image, of embeddings of all views (4 * B, D)."""
+    directions = F.normalize(full_precision(embedding), dim=1)
+    return inner_products(rotated(directions), upright(directions))
+
+
+def kept(scores: Tensor, targets: Tensor, share: float) -> Tensor:
+    """Which rows (R,) teach: all whose target has the highest score, and ``share`` of the others, lowest rank first.
+
+    A row's rank is the number of scores above that of its target. Of equal ranks the earlier row is kept (Xu et al.
+    2020, section 3.3).
+
+    Args:
+        scores, targets: of the teacher, (R, K) and (R,).
+    """
+    ranks = (scores > scores.gather(1, targets[:, None])).sum(dim=1)
+    wrong = (ranks > 0).sum()
+    wanted = len(ranks) - wrong + (share * wrong.double()).floor()
+    return ranks.argsort(stable=True).argsort() < wanted
+
+
+def kept_kd_loss(student_logits: Tensor, teacher_logits: Tensor, rows: Tensor, temperature: float) -> Tensor:
+    """``temperature ** 2 * KL(p_teacher || p_student)``, mean over the rows that are kept.
+
+    Args:
+        student_logits, teacher_logits: (R, K).
+        rows: (R,), true for those that are kept.
+    """
+    own, other = (F.log_softmax(logits / temperature, dim=1) for logits in (student_logits, teacher_logits))
+    divergence = F.kl_div(own, other, reduction="none", log_target=True).sum(dim=1)
+    return temperature**2 * (divergence * rows).sum() / rows.sum().clamp_min(1)
+
+
+def rotation_loss(embedding: Tensor) -> Tensor:
+    """Cross-entropy of finding the image of each rotated view by the ``similarities`` of (4 * B, D).
+
+    Xu et al. 2020, section 3.1, where the cosines are divided by a temperature; the code leaves them as they are.
+    """
+    scores = similarities(embedding)
+    return cross_entropy(scores, for_rotated(torch.arange(scores.shape[1], device=scores.device)))
+
+
+class SSKD(Method):
+    """``CE + KD`` on the images as they are, KD on rotated views, and KD of their similarities to the images.
+
+    A first stage trains a head on the frozen teacher to find the image that a view was rotated from; the student's head
+    then learns the teacher's similarities. Views that the teacher gets wrong teach only in part. The heads are two
+    layers as wide as the embedding, and are gone at test time.
+
+    Differs from the code: one learning rate throughout the first stage, where the code divides it by 10 after 30 and 45
+    of 60 epochs.
+
+    Args:
+        transformed_weight, transformed_share: of KD on rotated views, and the share of wrong ones that teach.
+        selfsup_weight, selfsup_share: the same of the similarities.
+    """
+
+    paper = "Xu et al. 2020, arXiv:2006.07114"
+    family = "contrastive"
+    requires = Requirements(rotations=True)
+
+    def __init__(
+        self,
+        pretrain_epochs: PositiveInt,
+        ce_weight: NonNegative,
+        kd_weight: NonNegative,
+        transformed_weight: NonNegative,
+        selfsup_weight: NonNegative,
+        temperature: Positive,
+        transformed_temperature: Positive,
+        selfsup_temperature: Positive,
+        transformed_share: Fraction,
+        selfsup_share: Fraction,
+    ) -> None:
+        super().__init__()
+        self.pretrain_epochs, self.ce_weight, self.kd_weight = pretrain_epochs, ce_weight, kd_weight
+        self.transformed_weight, self.selfsup_weight = transformed_weight, selfsup_weight
+        self.temperature, self.transformed_temperature = temperature, transformed_temperature
+        self.selfsup_temperature = selfsup_temperature
+        self.transformed_share, self.selfsup_share = transformed_share, selfsup_share
+
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
+        assert teacher is not None  # the configuration check guarantees it
+        self.student_head = head(student.embedding_size)
+        self.teacher_head = head(teacher.embedding_size)
+
+    def pretrain_terms(
+        self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress
+    ) -> dict[str, Tensor]:
+        return {"rotation": rotation_loss(self.teacher_head(teacher_outputs(teacher).embedding))}
+
+    def pretrain_parameters(self, student: FeatureTap) -> Iterator[nn.Parameter]:
+        return self.teacher_head.parameters()
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        own, other = student.logits, teacher_outputs(teacher).logits
+        ce = cross_entropy(upright(own), batch.targets)
+        kd = kd_loss(upright(own), upright(other), self.temperature)
+        views = kept(rotated(other), for_rotated(batch.targets), self.transformed_share)
+        transformed = kept_kd_loss(rotated(own), rotated(other), views, self.transformed_temperature)
+        return {
+            "ce": self.ce_weight * ce,
+            "kd": self.kd_weight * kd,
+            "transformed": self.transformed_weight * transformed,
+            "selfsup": self.selfsup_weight * self.selfsup(student.embedding, teacher_outputs(teacher).embedding),
+        }
+
+    def selfsup(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """KD of the similarities of the embeddings of all views, (4 * B, D) each."""
+        own = similarities(self.student_head(student))
+        with torch.no_grad():
+            other = similarities(self.teacher_head(teacher))
+        images = for_rotated(torch.arange(own.shape[1], device=own.device))
+        return kept_kd_loss(own, other, kept(other, images, self.selfsup_share), self.selfsup_temperature)
+
+
+def head(size: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, size))

@@ -1,0 +1,90 @@
+"""Variational information distillation."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kd_bench.data.batch import Batch, DataSpec
+from kd_bench.losses import cross_entropy, full_precision, to_smaller_size
+from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.models.features import FeatureTap, Outputs
+from kd_bench.models.pairing import compared_stages
+from kd_bench.types import Count, NonNegative, Positive
+
+LEAST_VARIANCE = 1e-5
+
+
+def vid_loss(mean: Tensor, teacher_stage: Tensor, log_scale: Tensor) -> Tensor:
+    """Negative log-likelihood of the teacher's map under a Gaussian, but for a constant; mean over all elements.
+
+    ``((teacher - mean)^2 / variance + log variance) / 2`` with ``variance = log(1 + exp(log_scale)) + 1e-5``, one for
+    each channel (Ahn et al. 2019, section 2). It can be negative.
+
+    Args:
+        mean, teacher_stage: (B, C, H, W).
+        log_scale: (C,).
+    """
+    variance = (F.softplus(log_scale) + LEAST_VARIANCE).view(1, -1, 1, 1)
+    squared = (full_precision(teacher_stage) - full_precision(mean)).pow(2)
+    return 0.5 * (squared / variance + variance.log()).mean()
+
+
+class Gaussian(nn.Module):
+    """What a student stage says of the teacher's: a mean by three 1x1 convolutions, and a variance for each channel."""
+
+    def __init__(self, student_channels: int, teacher_channels: int, initial_variance: float) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(student_channels, teacher_channels, 1, bias=False)
+        self.conv2 = nn.Conv2d(teacher_channels, teacher_channels, 1, bias=False)
+        self.conv3 = nn.Conv2d(teacher_channels, teacher_channels, 1, bias=False)
+        start = math.log(math.expm1(initial_variance - LEAST_VARIANCE))
+        self.log_scale = nn.Parameter(torch.full((teacher_channels,), start))
+
+    def forward(self, student_stage: Tensor) -> Tensor:
+        """The mean: (B, C_student, H, W) to (B, C_teacher, H, W)."""
+        mean: Tensor = self.conv3(F.relu(self.conv2(F.relu(self.conv1(student_stage)))))
+        return mean
+
+
+class VID(Method):
+    """``CE + vid_weight * sum over stages of the negative log-likelihood``.
+
+    RepDistiller trains the variances, as the paper does; in mdistiller they never reach the optimizer.
+
+    Args:
+        initial_variance: greater than 1e-5.
+        skip_stages: paired stages left out from the shallow end; 1 leaves out the stem, as the published code does.
+    """
+
+    paper = "Ahn et al. 2019, arXiv:1904.05835"
+    family = "features"
+
+    def __init__(
+        self, ce_weight: NonNegative, vid_weight: NonNegative, initial_variance: Positive, skip_stages: Count
+    ) -> None:
+        super().__init__()
+        self.ce_weight, self.vid_weight = ce_weight, vid_weight
+        self.initial_variance, self.skip_stages = initial_variance, skip_stages
+
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
+        assert teacher is not None  # the configuration check guarantees it
+        self.pairs = compared_stages(student, teacher, self.skip_stages)
+        self.gaussians = nn.ModuleList(
+            Gaussian(student.stage_shapes[i][0], teacher.stage_shapes[j][0], self.initial_variance)
+            for i, j in self.pairs
+        )
+
+    def stage_losses(self, student: Outputs, teacher: Outputs) -> list[Tensor]:
+        losses = []
+        for gaussian, (i, j) in zip(self.gaussians, self.pairs, strict=True):
+            assert isinstance(gaussian, Gaussian)
+            own, other = to_smaller_size(student.stages[i], teacher.stages[j])
+            losses.append(vid_loss(gaussian(own), other, gaussian.log_scale))
+        return losses
+
+    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        vid = torch.stack(self.stage_losses(student, teacher_outputs(teacher))).sum()
+        ce = cross_entropy(student.logits, batch.targets)
+        return {"ce": self.ce_weight * ce, "vid": self.vid_weight * vid}
