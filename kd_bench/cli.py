@@ -14,7 +14,7 @@ from kd_bench.errors import Interrupted, KDBenchError
 # Those to begin with first; the modules are named as the commands.
 COMMANDS = {
     module.rstrip("_").replace("_", "-"): module
-    for module in ("demo", "train", "leaderboard", "publish", "show", "list", "import_", "convert")
+    for module in ("demo", "train", "study", "status", "leaderboard", "publish", "show", "list", "import_", "convert")
 }
 EXIT_CODES = """exit codes:
   0 done; 1 a run failed; 2 wrong configuration or usage; 4 data or checkpoint integrity; 5 part of a sweep failed;
@@ -68,8 +68,9 @@ def _dispatch(arguments: list[str]) -> int:
 def _parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
     """As ``parse_args``, which takes no overrides behind an option once it has looked for them before it."""
     options, rest = parser.parse_known_args(arguments)
-    if rest and (not hasattr(options, "overrides") or any(argument.startswith("-") for argument in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    takes_overrides = hasattr(options, "overrides")
+    if unknown := [argument for argument in rest if argument.startswith("-") or not takes_overrides]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if rest:
         options.overrides = [*options.overrides, *rest]
     return options

@@ -24,6 +24,7 @@ UNHELPFUL_WARNINGS = (
     ".*srun.*",  # a SLURM client on the machine is no reason to use it
     ".*does not have many workers.*",  # batches are cut from memory
     ".*number of training batches.*",  # the meter is read out at the end of each epoch too
+    ".*in eval mode at the start of training.*",  # a moving average is, on purpose
     ".*tensorboardX.*",
 )
 

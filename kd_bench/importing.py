@@ -14,12 +14,13 @@ from kd_bench.evaluation.evaluate import SPLITS, metrics_of, teacher_predictions
 from kd_bench.evaluation.metrics import accuracy
 from kd_bench.models.checkpoints import load_strictly, read_weights, save_tensors, weights_sha256
 from kd_bench.recording import dataset_info, make_record, method_info
+from kd_bench.resolving import load_arrays
 from kd_bench.runs.directory import PREDICTIONS_FILE, WEIGHTS_FILE, claim, finished
 from kd_bench.runs.fingerprint import fingerprint
 from kd_bench.runs.record import RECORD_FILE, Record, Times, write_record
 from kd_bench.runs.states import new_state, now, write_state
 from kd_bench.teachers import check_teacher, scratch_run
-from kd_bench.train import data_module, load_arrays
+from kd_bench.train import data_module
 
 IMPORTED = "imported"  # method and recipe of a network that was trained elsewhere
 

@@ -43,7 +43,7 @@ def inspect(config: RunConfig) -> Facts:
             **networks,
             "stage_pairs": None if pair.source is None else paired_stages(pair.student, pair.source),
             "adapter_parameters": efficiency.adapter_parameters(pair.method),
-            "step": _step(config, pair),
+            "step": step_cost(config, pair),
         }
 
 
@@ -60,7 +60,7 @@ def _network(tap: FeatureTap, pair: Pair) -> Facts:
     }
 
 
-def _step(config: RunConfig, pair: Pair) -> Facts:
+def step_cost(config: RunConfig, pair: Pair) -> Facts:
     """Memory and time of one training step on random images, without weights from anywhere."""
     module = make_module(config, pair)
     targets = torch.arange(max(TRIAL_SAMPLES, config.recipe.batch_size)) % pair.spec.num_classes

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,7 +12,7 @@ from pytorch_lightning.callbacks import Callback, RichProgressBar
 from kd_bench.distillation import DistillationModule
 
 SECONDS_BETWEEN_LINES = 10.0
-EpochListener = Callable[[str, int, int], None]  # what trains, epochs done, epochs of this stage
+EpochListener = Callable[[str, int, int], None]  # run id, epochs done and epochs of all its stages
 
 
 class EpochLines(Callback):
@@ -39,8 +40,9 @@ class Listener(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DistillationModule)
-        title = f"{pl_module.student.name}, {type(pl_module.method).__name__}"
-        self._tell(title, trainer.current_epoch + 1, trainer.max_epochs or 0)
+        done = pl_module.earlier_epochs + trainer.current_epoch + 1
+        epochs = max(pl_module.earlier_epochs, pl_module.method.pretrain_epochs) + (trainer.max_epochs or 0)
+        self._tell(Path(trainer.default_root_dir).name, done, epochs)
 
 
 def display(kind: str) -> list[Callback]:

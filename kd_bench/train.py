@@ -1,22 +1,18 @@
 """One run: configuration -> objects -> fit -> predict -> evaluate -> record."""
 
-import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 
-from kd_bench.building import Pair, build, make_module, notes, target_of
-from kd_bench.config import MemberConfig, RunConfig, check
+from kd_bench.building import Pair, make_module, notes, target_of
+from kd_bench.config import RunConfig
 from kd_bench.data.augmentation import Augmentation, as_float
 from kd_bench.data.batch import Batch
 from kd_bench.data.datamodule import ImageDataModule
@@ -33,25 +29,19 @@ from kd_bench.models.ensemble import Ensemble
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.progress import display
 from kd_bench.recording import dataset_info, make_record, method_info, teacher_info
+from kd_bench.resolving import Role, prepare, resolve
 from kd_bench.runs.checkpoints import delete_checkpoints
 from kd_bench.runs.directory import HEAD_FILE, PREDICTIONS_FILE, WEIGHTS_FILE, claim, finished
-from kd_bench.runs.fingerprint import fingerprint
 from kd_bench.runs.record import RECORD_FILE, Record, Times, write_record
 from kd_bench.runs.signals import stop_signals
 from kd_bench.runs.states import RunState, State, new_state, now, read_state, write_state
 from kd_bench.teachers import (
     FrozenTeacher,
     TeacherWeights,
-    assistant_run,
     check_teacher,
-    from_checkpoint,
-    from_record,
-    previous_run,
-    teacher_run,
 )
 from kd_bench.tracking import Guarded, TrackedRun
 
-Role = Literal["student", "teacher"]
 CallbackMakers = tuple[Callable[[], list[Callback]], ...]
 
 
@@ -67,13 +57,12 @@ def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: 
     Raises:
         ConfigError, IntegrityError, Diverged, Interrupted: see ``kd_bench.errors``.
     """
-    config = check(cfg)
-    pair = build(config)
-    arrays = load_arrays(config, pair)
-    teachers = [_teacher_weights(cfg, config, network, callbacks) for network in config.teacher.networks()]
-    previous = [from_record(record, config.runs) for record in _earlier_runs(cfg, pair, callbacks)]
-    hashes = [[weights.sha256 for weights in networks] for networks in (teachers, previous)]
-    run_id = fingerprint(config, arrays.content_sha256, hashes, pair.generation)
+    config, pair, arrays = prepare(cfg)
+
+    def obtain(earlier: DictConfig, role: Role) -> Record:
+        return run(earlier, role=role, wait=True, callbacks=callbacks)
+
+    teachers, previous, run_id = resolve(cfg, config, pair, arrays, obtain)
     with claim(config.runs, run_id, wait) as directory:
         state = new_state(config, run_id, role, epochs=config.recipe.epochs + pair.method.pretrain_epochs)
         if (record := finished(directory)) is not None:
@@ -83,37 +72,6 @@ def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: 
             return record
         with stop_signals(), _recorded_state(state, directory), torch_threads(config.trainer.threads):
             return _train(config, pair, arrays, teachers, previous, state, directory, callbacks)
-
-
-def load_arrays(config: RunConfig, pair: Pair) -> ImageArrays:
-    """The data set, compared with what the configuration says of it."""
-    arrays = _load(json.dumps(config.dataset.source, sort_keys=True))
-    arrays.check(config.names.dataset, config.dataset.num_classes, pair.spec.image_size)
-    return arrays
-
-
-@lru_cache(maxsize=2)
-def _load(source: str) -> ImageArrays:
-    """The jobs of a sweep share their data set."""
-    arrays: ImageArrays = instantiate(json.loads(source), _convert_="all").load()
-    return arrays
-
-
-def _teacher_weights(
-    cfg: DictConfig, config: RunConfig, teacher: MemberConfig, callbacks: CallbackMakers
-) -> TeacherWeights:
-    if teacher.checkpoint != "auto":
-        return from_checkpoint(teacher, config.runs)
-    record = run(teacher_run(cfg, teacher), role="teacher", wait=True, callbacks=callbacks)
-    return from_record(record, config.runs)
-
-
-def _earlier_runs(cfg: DictConfig, pair: Pair, callbacks: CallbackMakers) -> list[Record]:
-    """The runs whose networks the method learns from beside or instead of the pair's teacher."""
-    if pair.generation:
-        return [run(previous_run(cfg, pair.generation), wait=True, callbacks=callbacks)]
-    numbers = range(len(pair.method.assistants))
-    return [run(assistant_run(cfg, number), role="teacher", wait=True, callbacks=callbacks) for number in numbers]
 
 
 def _train(
@@ -244,7 +202,7 @@ def _save(
         module.load_state_dict(module.best["weights"])
     files = {PREDICTIONS_FILE: predictions, WEIGHTS_FILE: pair.student.network.state_dict()}
     if pair.method.test_time_modules():
-        files[HEAD_FILE] = pair.method.state_dict()
+        files[HEAD_FILE] = nn.ModuleList(pair.method.test_time_modules()).state_dict()
     for name, tensors in files.items():
         save_tensors(tensors, directory / name)
     return list(files)
@@ -268,14 +226,14 @@ def _recorded_state(state: RunState, directory: Path) -> Iterator[None]:
     except BaseException as error:
         cause = (str(error).splitlines() or [type(error).__name__])[0]
         try:
-            write_state(state.moved(_state_after(error), cause), directory)
+            write_state(state.moved(state_after(error), cause), directory)
         except IntegrityError as full:
             warnings.warn(str(full), stacklevel=2)
         raise
     write_state(state.moved("completed", epoch=state.epochs), directory)
 
 
-def _state_after(error: BaseException) -> State:
+def state_after(error: BaseException) -> State:
     if isinstance(error, Diverged):
         return "diverged"
     if isinstance(error, Preempted):

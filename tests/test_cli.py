@@ -1,5 +1,6 @@
 """The command line as a user meets it: help, exit codes, one line per mistake, completion, sweeps."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 import yaml
 
 from kd_bench.cli import COMMANDS, main
+from kd_bench.paths import CONF
 from kd_bench.runs.record import read_record
 
 FAST = [
@@ -77,7 +79,7 @@ import contextlib, io, sys
 from kd_bench.cli import main
 
 for arguments in (["--help"], ["--version"], ["train", "--help"], ["leaderboard", "--help"], ["demo", "--help"],
-                  ["list", "methods"], ["list", "datasets"], ["list", "studies"], ["train", "--cfg", "job"],
+                  ["show", "--help"], ["list", "datasets"], ["list", "studies"], ["train", "--cfg", "job"],
                   ["train", "method=kdd"], ["-sc", "query=bash"]):
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
         main(arguments)
@@ -97,6 +99,58 @@ def test_nobody_waits_for_torch_who_does_not_train(folder):
     assert [line for line in lines if not line.endswith(" []")] == []
 
 
+ABSENT = """
+import sys
+from kd_bench.cli import main
+
+code = main(sys.argv[1:])
+heavy = {"torch", "timm", "pytorch_lightning", "wandb", "sklearn"} & set(sys.modules)
+print(code, sorted(heavy))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "dataset=cifar100"],
+        ["train", "dataset=tiny_imagenet", "dataset.source.download=false"],
+        ["import", "resnet8.pth", "--model", "resnet8_cifar", "dataset=cifar100"],
+    ],
+    ids=["train", "train without download", "import"],
+)
+def test_absent_data_are_told_of_before_anything_slow_is_imported(folder, arguments):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", ABSENT, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+        cwd=folder,
+    )
+    (line,) = done.stderr.splitlines()
+    title, file = (
+        ("Tiny ImageNet", "tiny-imagenet-200.zip")
+        if "tiny" in arguments[1]
+        else (
+            "CIFAR-100",
+            "cifar-100-python.tar.gz",
+        )
+    )
+    assert line.startswith(f"kd-bench: {title} is absent: place {file} at {folder}/cache/kd_bench/")
+    assert line.endswith(", or let dataset.source.download=true fetch it")
+    assert done.stdout == "4 []\n"
+    assert list(folder.iterdir()) == []
+
+
+def test_absent_data_fail_each_job_of_a_sweep(folder, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    assert main(["train", "-m", "dataset=cifar100", "seed=0,1"]) == 5
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("kd-bench: 2 of 2 jobs failed: CIFAR-100 is absent: ")
+    assert not list(folder.glob("runs/*/state.json"))
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
@@ -107,7 +161,6 @@ def test_version(capsys):
 @pytest.mark.parametrize(
     ("what", "like", "expected"),
     [
-        ("methods", "fitnet", ["fitnet", "fitnet_two_stage"]),
         ("datasets", "digits", ["digits", "present"]),
         ("models", "resnet8x4", ["resnet8x4_cifar"]),
     ],
@@ -117,11 +170,27 @@ def test_list(what, like, expected, capsys):
     assert capsys.readouterr().out.split() == expected
 
 
+def test_lists_in_json(capsys):
+    assert main(["list", "studies", "--json", "--like", "demo"]) == 0
+    assert json.loads(capsys.readouterr().out) == ["demo"]
+    assert main(["list", "models", "--json", "--like", "no such network"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert main(["list", "models", "--json", "--like", "resnet8_cifar", "--params", "1e6", "--classes", "10"]) == 0
+    # MACs of 32x32 images: 12,507,392 with 100 classes
+    expected = {"name": "resnet8_cifar", "parameters": 78_042, "macs": 12_507_392 - 90 * 64}
+    assert json.loads(capsys.readouterr().out) == [expected]
+
+
+def test_a_list_of_nothing_is_empty(capsys):
+    assert main(["list", "models", "--like", "no such network"]) == 0
+    assert capsys.readouterr().out == ""
+
+
 # --- Mistakes ---
 
 MISTAKES = {
     "train method=kdd": "method='kdd': no such choice; did you mean 'kd'",
-    "train method=xyz": "method='xyz': no such choice; allowed: at, born_again, byot, ",
+    "train method=xyz": "method='xyz': no such choice; allowed: ab, ",
     "train datasets=digits": "datasets: unknown key; did you mean 'dataset'?",
     "train method.temprature=2": "method.temprature: unknown key; did you mean 'temperature'?",
     "train method=kd_at method.terms.kd.temprature=2": "method.terms.kd.temprature: unknown key; did you mean 'temp",
@@ -212,13 +281,19 @@ def test_cfg_prints_the_configuration_and_writes_nothing(folder, capsys):
     assert (shown["seed"], shown["recipe"]["epochs"], shown["method"]["power"]) == (7, 3, 2)
     assert list(shown) == [
         *("dataset", "teacher", "student", "method", "recipe", "trainer", "logger", "chain"),
-        *("seed", "study", "plugins", "paths", "names"),
+        *("seed", "study", "stage_pairs", "plugins", "paths", "names"),
     ]
     assert printed.err == ""
     assert list(folder.iterdir()) == []
 
 
 # --- Completion ---
+
+
+def methods_with(start: str) -> set[str]:
+    """What completes ``method=start``."""
+    return {f"method={path.stem}" for path in (CONF / "method").glob(f"{start}*.yaml")}
+
 
 # What bash does when TAB is pressed behind a line.
 TAB = """
@@ -237,8 +312,8 @@ printf '%s\\n' "${COMPREPLY[@]}"
     [
         ("kd-bench tr", {"train"}),
         ("kd-bench l", {"leaderboard", "list"}),
-        ("kd-bench train method=f", {"method=fitnet", "method=fitnet_two_stage"}),
-        ("kd-bench train seed=1 method=kd", {"method=kd", "method=kd_at"}),
+        ("kd-bench train method=f", methods_with("f")),
+        ("kd-bench train seed=1 method=kd", methods_with("kd")),
         ("kd-bench train rec", {"recipe=", "recipe."}),
         ("kd-bench train method.temp", {"method.temperature="}),
         ("kd-bench leaderboard --rec", set()),

@@ -290,6 +290,25 @@ def test_teacher_weights_that_changed_since_their_record_are_refused(train, teac
     assert caught.value.exit_code == 4
 
 
+def test_what_was_done_to_a_teachers_file_is_told(train, teacher, shared, tmp_path, capsys, monkeypatch):
+    """Of the pair's teacher and of each member of an ensemble."""
+    monkeypatch.setattr("kd_bench.train.check_teacher", lambda *arguments: None)  # trained too little to be let in
+    state = load_file(shared / teacher.run_id / WEIGHTS_FILE)
+    old = tmp_path / "old.pth"
+    torch.save({name: value for name, value in state.items() if "num_batches" not in name}, old)
+    told = f"  {old} lacks num_batches_tracked of 9 batch norms; they count from 0"
+    one = [f"teacher.checkpoint={old}", "recipe.epochs=1", "trainer.progress=lines"]
+    train("method=kd", *one, runs=tmp_path / "one")
+    assert capsys.readouterr().out.splitlines()[0] == told
+    members = [f"teacher.members.{name}.name=resnet8_cifar" for name in ("first", "second")]
+    files = [f"+teacher.members.{name}.checkpoint={old}" for name in ("first", "second")]
+    ensemble = ["teacher=ensemble", "teacher.name=two", *members, *files, *one[1:]]
+    train("method=kd", *ensemble, runs=tmp_path / "two")
+    assert capsys.readouterr().out.splitlines()[:2] == [told, told]
+    train("method=kd", *one[:2], "trainer.progress=none", "seed=1", runs=tmp_path / "one")
+    assert capsys.readouterr().out == ""
+
+
 def test_a_failure_after_training_costs_no_training(train, with_teacher, shared, monkeypatch):
     """The disk is full when the record is to be written; with space again, the run ends as if nothing had been."""
 

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from kd_bench.study import demo
+    from kd_bench.studies.demo import demo
 
     demo(options.runs)
     return 0

@@ -18,12 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from kd_bench.composing import compose_run
+    from kd_bench.data.presence import require
 
     cfg = compose_run([*options.overrides, f"student.name={options.model}"])
-    from kd_bench.data.presence import require
+    require(cfg.dataset.source)  # before torch is imported
     from kd_bench.importing import import_teacher
 
-    require(cfg.dataset.source)
     record = import_teacher(cfg, options.file, options.expected_top1)
     top1 = 100 * record.headline().test.top1
     print(f"{options.model}: test top-1 {top1:.2f} % on {record.dataset.name}, run {record.run_id}")

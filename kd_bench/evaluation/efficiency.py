@@ -1,7 +1,6 @@
 """What a network costs at test time."""
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from kd_bench.data.batch import DataSpec
@@ -10,9 +9,13 @@ from kd_bench.models.features import FeatureTap
 
 
 def parameters(tap: FeatureTap, method: Method | None = None) -> int:
-    """Parameters that a prediction needs: the network and what the method adds at test time, each counted once."""
-    modules: list[nn.Module] = [tap, *(method.test_time_modules() if method else [])]
-    return sum(parameter.numel() for parameter in {p for module in modules for p in module.parameters()})
+    """Parameters that a prediction needs: the network and what the method adds at test time, each counted once.
+
+    What a method turned off in the student, as one does that puts another head in place of its own, is not needed.
+    """
+    network = [p for p in tap.parameters() if method is None or p.requires_grad]
+    added = [p for module in (method.test_time_modules() if method else []) for p in module.parameters()]
+    return sum(parameter.numel() for parameter in {*network, *added})
 
 
 def adapter_parameters(method: Method) -> int:
@@ -22,7 +25,10 @@ def adapter_parameters(method: Method) -> int:
 
 
 def macs(tap: FeatureTap, spec: DataSpec, method: Method | None = None) -> int:
-    """Multiply-accumulates of one image: half of torch's FLOP count (convolutions and matrix products)."""
+    """Multiply-accumulates of one image: half of torch's FLOP count (convolutions and matrix products).
+
+    A classifier that the method turned off, as one does that puts another in its place, is left out.
+    """
     training = tap.training
     tap.eval()
     counter = FlopCounterMode(display=False)
@@ -30,5 +36,10 @@ def macs(tap: FeatureTap, spec: DataSpec, method: Method | None = None) -> int:
         outputs = tap(spec.example(1).to(tap.mean.device))
         if method is not None:
             method.eval().predict(outputs)
+    flops = int(counter.get_total_flops())
+    if method is not None and not any(p.requires_grad for p in tap.classifier.parameters()):
+        with FlopCounterMode(display=False) as unused, torch.no_grad():
+            tap.classifier(outputs.embedding)
+        flops -= int(unused.get_total_flops())
     tap.train(training)
-    return int(counter.get_total_flops()) // 2
+    return flops // 2

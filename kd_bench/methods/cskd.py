@@ -13,7 +13,7 @@ from kd_bench.types import NonNegative, Positive
 def class_wise_loss(logits: Tensor, partner_logits: Tensor, temperature: float) -> Tensor:
     """``T^2 * KL(p_partner || p)`` of logits (B, K) of samples and of fixed partners of the same classes.
 
-    Yun et al. 2020, equation 2: the partner's prediction receives no gradient.
+    Yun et al. 2020: the partner's prediction receives no gradient.
     """
     return kd_loss(logits, partner_logits.detach(), temperature)
 

@@ -14,7 +14,7 @@ from kd_bench.types import NonNegative, Positive
 def last_batch_loss(logits: Tensor, last_logits: Tensor, same: Tensor, temperature: float) -> Tensor:
     """``T^2 * KL(p_last || p)`` of those samples that are the ``same``, summed over classes, mean over the batch.
 
-    Shen et al. 2022, equation 4.
+    Shen et al. 2022.
 
     Args:
         logits: (B, K).

@@ -13,7 +13,7 @@ from kd_bench.types import NonNegative, Positive
 def mutual_loss(own_logits: Tensor, peer_logits: Tensor, temperature: float) -> Tensor:
     """``T^2 * KL(p_peer || p_own)`` of logits (B, K), for the first network alone: the peer receives no gradient.
 
-    Zhang et al. 2018, equations 5 to 8, where T is 1.
+    Zhang et al. 2018, where T is 1.
     """
     return kd_loss(own_logits, peer_logits.detach(), temperature)
 
@@ -22,8 +22,8 @@ class DML(Method):
     """``ce_weight * CE + mutual_weight * mutual loss``, for the student and, as ``peer_*``, for its peer.
 
     The peer is a fresh network of the teacher's kind, trained along by the same optimizer and schedule. The paper
-    updates the networks in turns, each from the other's new prediction; here both learn from one pass, as in the code
-    that the published tables of larger benchmarks used. Only the student is evaluated.
+    updates the networks in turns, each from the other's new prediction; here, as in unofficial
+    code, both learn from one pass. Only the student is evaluated.
     """
 
     paper = "Zhang et al. 2018, arXiv:1706.00384"

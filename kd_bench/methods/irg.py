@@ -59,7 +59,7 @@ class IRG(Method):
         transformations: of which stages, each as [shallow, deep], counted among the paired stages, the stem being 0.
     """
 
-    paper = "Liu et al. 2019, doi:10.1109/CVPR.2019.00726"  # not on arXiv
+    paper = "Liu et al. 2019, CVPR"
     family = "relations"
 
     def __init__(

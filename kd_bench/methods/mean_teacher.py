@@ -13,7 +13,7 @@ from kd_bench.types import NonNegative, OpenFraction, PositiveInt
 def consistency_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """Mean squared difference of probabilities over batch and classes: (B, K) and (B, K).
 
-    Tarvainen & Valpola 2017, section 3; the mean over classes is the authors' code's.
+    Tarvainen & Valpola 2017; the mean over classes is the authors' code's.
     """
     return F.mse_loss(F.softmax(student_logits, dim=1), F.softmax(teacher_logits, dim=1))
 

@@ -17,7 +17,7 @@ from kd_bench.types import NonNegative, Positive, PositiveInt
 def gated_logits(logits: list[Tensor], gates: Tensor) -> Tensor:
     """The sum of ``gates[:, i] * logits[i]``: M logits (B, K) and their weights (B, M) to (B, K).
 
-    Lan et al. 2018, equation 4.
+    Lan et al. 2018, the gate.
     """
     return (gates.T[:, :, None] * torch.stack(logits)).sum(dim=0)
 

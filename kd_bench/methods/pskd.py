@@ -14,7 +14,7 @@ from kd_bench.types import Fraction
 def mixed_targets(targets: Tensor, past: Tensor, share: float) -> Tensor:
     """``(1 - share) * one_hot(targets) + share * past``: class indices (B,) and probabilities (B, K) to (B, K).
 
-    Kim et al. 2021, equation 3.
+    Kim et al. 2021.
     """
     return (1 - share) * F.one_hot(targets, past.shape[1]).to(past.dtype) + share * past
 

@@ -40,7 +40,7 @@ class SRRL(Method):
     paper has no softened logits (``kd_weight=0``).
     """
 
-    paper = "Yang et al. 2021, openreview:ZzwDy_wiWv"  # ICLR 2021; not on arXiv
+    paper = "Yang et al. 2021, ICLR"
     family = "features"
 
     def __init__(

@@ -72,19 +72,20 @@ def read_state(directory: Path) -> RunState:
         state = RunState.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError) as error:
         raise IntegrityError(f"{path} is not a valid run state: {str(error).splitlines()[0]}") from None
-    if state.state == "running" and state.host == socket.gethostname() and not _alive(state.pid):
+    if state.state == "running" and state.host == socket.gethostname() and process_is_gone(state.pid):
         return state.model_copy(update={"state": "stale", "cause": f"process {state.pid} is gone"})
     return state
 
 
-def _alive(pid: int) -> bool:
+def process_is_gone(pid: int) -> bool:
+    """Whether no process of this machine has that number any more."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
-    except PermissionError:
         return True
-    return True
+    except PermissionError:
+        return False
+    return False
 
 
 def new_state(config: "RunConfig", run_id: str, role: Literal["student", "teacher"], epochs: int) -> RunState:

@@ -134,6 +134,88 @@ def test_weights_are_a_function_of_the_seed_alone():
     assert not torch.equal(first["network.conv1.weight"], other["network.conv1.weight"])
 
 
+# Images of another size and normalization.
+
+
+def weights_of_resizing(size: int, target: int) -> Tensor:
+    """(target, size): a triangle around each target's centre, as wide as a source pixel or a target pixel."""
+    scale = size / target
+    reach = max(scale, 1.0)
+    weights = torch.zeros(target, size, dtype=torch.float64)
+    for i in range(target):
+        for j in range(size):
+            weights[i, j] = max(0.0, 1 - abs((j + 0.5) - (i + 0.5) * scale) / reach)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def resized(batch: Tensor, height: int, width: int) -> Tensor:
+    rows, columns = weights_of_resizing(batch.shape[2], height), weights_of_resizing(batch.shape[3], width)
+    return (rows @ batch.double() @ columns.T).float()
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (12, 20), (5, 6)])
+def test_images_are_resized_bilinearly_with_antialiasing_before_normalization(height, width):
+    tap = make_tap("resnet8_cifar", spec(8), seed=0, input_size=[height, width]).eval()
+    network: Any = tap.network
+    x = images(2, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(tap(x).logits, network(normalised(resized(x, height, width))), rtol=1e-4, atol=1e-5)
+    assert tap.input_size == (height, width)
+    assert tap.stage_shapes[0] == (16, height, width)
+
+
+def test_images_of_the_right_size_are_taken_as_they_are():
+    tap = make_tap("resnet8_cifar", spec(8), seed=0).eval()
+    explicit = make_tap("resnet8_cifar", spec(8), seed=0, input_size=[8, 8]).eval()
+    network: Any = tap.network
+    with torch.no_grad():
+        expected = network(normalised(images(2, 8)))
+        assert torch.equal(tap(images(2, 8)).logits, expected)
+        assert torch.equal(explicit(images(2, 8)).logits, expected)
+
+
+def test_a_transformer_that_cannot_take_the_size_gets_its_own():
+    tap = make_tap("test_vit", spec(8), seed=0).eval()
+    network: Any = tap.network
+    x = images(2, 8)
+    with torch.no_grad():
+        expected = network(normalised(resized(x, 160, 160)))
+        torch.testing.assert_close(tap(x).logits, expected, rtol=1e-3, atol=1e-5)
+    assert tap.input_size == (160, 160)
+    assert set(tap.stage_shapes) == {(64, 10, 10)}
+    assert tap.training is False
+    assert make_tap("test_vit", spec(8), seed=0).network.training
+
+
+def test_an_explicit_size_wins_over_that_of_the_data_and_of_the_network():
+    """Even where the network then cannot take its images."""
+    tap = make_tap("test_vit", spec(160), seed=0, input_size=[64, 48])
+    assert (tap.input_size, tap.stage_shapes[0]) == ((64, 48), (64, 4, 3))
+    with pytest.raises(ConfigError, match=r"^test_vit3 cannot take 64x64 images: .*64.*160"):
+        make_tap("test_vit3", spec(160), seed=0, input_size=[64, 64])
+
+
+def test_a_network_gets_the_statistics_that_it_is_said_to_expect():
+    mean, std = [0.1, 0.2, 0.3], [0.5, 0.6, 0.7]
+    tap = make_tap("resnet8_cifar", spec(), seed=0, mean=mean, std=std).eval()
+    network: Any = tap.network
+    x = images(2, 32)
+    with torch.no_grad():
+        own = torch.stack([(x[:, c] - mean[c]) / std[c] for c in range(3)], dim=1)
+        assert torch.equal(tap(x).logits, network(own))
+    half = make_tap("resnet8_cifar", spec(), seed=0, mean=mean)
+    assert half.mean.flatten().tolist() == pytest.approx(mean)
+    assert half.std.flatten().tolist() == pytest.approx(STD)
+
+
+def test_said_statistics_win_over_those_of_pretrained_weights(monkeypatch):
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **kwargs: create(name, **kwargs))
+    tap = make_tap("resnet18.tv_in1k", spec(), seed=0, pretrained=True, std=[0.5, 0.5, 0.5])
+    assert tap.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert tap.std.flatten().tolist() == [0.5, 0.5, 0.5]
+
+
 # What cannot be built.
 
 

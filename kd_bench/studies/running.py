@@ -1,0 +1,137 @@
+"""A study from its name to its end: planned, run, shown."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from kd_bench.errors import IntegrityError, SweepError
+from kd_bench.studies.grid import compose_study, study_runs
+from kd_bench.studies.progress import ProgressFile, study_file, study_logs, summary_lines
+from kd_bench.studies.scheduling import Options, Scheduler, check_options, make_plan
+from kd_bench.studies.tasks import FAILED, Outcome, Task
+
+
+def run_study(name: str, overrides: list[str], options: Options, skip_refused: bool = False) -> Path:
+    """Run a study to its end; what is finished is only read.
+
+    Returns:
+        Where its runs are.
+
+    Raises:
+        ConfigError: the study or a point of its grid is wrong; nothing was started.
+        SweepError: runs failed; the others are done.
+        Interrupted: stopped; the same call goes on.
+    """
+    check_options(options)
+    tasks, runs = planned(name, overrides, skip_refused=skip_refused)
+    done = sum(task.done for task in tasks)
+    print(f"{len(tasks)} runs, {done} of them finished; {options.jobs} at a time", flush=True)
+    for task in tasks:
+        if task.refused:
+            print(f"refused: {task.label}: {task.refused}", flush=True)
+    file = ProgressFile(study_file(runs, name), name, tasks)
+    with _shown(len(tasks), options.jobs) as display:
+
+        def listen(task: Task, outcome: Outcome) -> None:
+            file.update(task, outcome)
+            display.update(task, outcome)
+
+        try:
+            outcomes = Scheduler(tasks, options, study_logs(runs, name), listen).run()
+        finally:
+            file.write()
+    failed = [task for task in tasks if outcomes[task.key].state in FAILED]
+    left = sum(outcome.state not in ("completed", "refused") for outcome in outcomes.values())
+    if left or failed:
+        print("\n".join(summary_lines(list(file.tasks.values()))), flush=True)
+    if left:
+        causes = "; ".join(f"{task.label}: {outcomes[task.key].cause}" for task in failed[:5])
+        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+        raise SweepError(f"{left} of {len(tasks)} runs are not finished: {causes}{more}")
+    return runs
+
+
+def planned(
+    name: str, overrides: list[str], estimate: bool = False, skip_refused: bool = False
+) -> tuple[list[Task], Path]:
+    """The runs of a study, those that others learn from first, and where they go.
+
+    Raises:
+        ConfigError, IntegrityError: see ``planning.plan``.
+    """
+    points = compose_study(name, overrides)
+    runs = study_runs(name, overrides)
+    log = study_logs(runs, name) / "planning.log"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IntegrityError(f"{log.parent} cannot be written: {error}") from error
+    return make_plan(points, estimate, skip_refused, log), runs
+
+
+def cost_lines(tasks: list[Task], jobs: int) -> list[str]:
+    """What a dry run prints: each run with its estimated duration, and the sum."""
+    width = min(60, max([len(task.label) for task in tasks], default=0))
+    lines = [f"{task.label[:60].ljust(width)}  {_cost(task)}" for task in tasks]
+    total = sum(task.seconds or 0.0 for task in tasks)
+    waiting = sum(not task.done and not task.refused for task in tasks)
+    estimate = f"{_duration(total)} of training one after the other"
+    at_a_time = f", at best {_duration(total / jobs)} with --jobs {jobs}" if jobs > 1 else ""
+    return [*lines, f"{len(tasks)} runs, {waiting} to do: about {estimate}{at_a_time} (steps measured on this machine)"]
+
+
+def _cost(task: Task) -> str:
+    if task.refused:
+        return f"refused: {task.refused}"
+    if task.done:
+        return f"finished, run {task.run_id}"
+    return f"about {_duration(task.seconds or 0.0)}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+class _Display:
+    """A line for each run that ended; on a terminal also a bar over the runs and one for each run under way."""
+
+    def __init__(self, progress: Progress, runs: int) -> None:
+        self._progress, self._count, self._ended = progress, runs, 0
+        self._runs = progress.add_task("runs", total=runs)
+        self._bars = {}  # type: ignore[var-annotated]
+
+    def update(self, task: Task, outcome: Outcome) -> None:
+        if outcome.state == "running":
+            bar = self._bars.setdefault(task.key, self._progress.add_task(task.label, total=None))
+            self._progress.update(bar, completed=outcome.epoch, total=outcome.epochs or None)
+            return
+        if (bar := self._bars.pop(task.key, None)) is not None:
+            self._progress.remove_task(bar)
+        if outcome.state == "waiting":
+            self._say(f"{task.label}: {outcome.cause}; trying again")
+            return
+        self._ended += 1
+        self._progress.advance(self._runs)
+        self._say(f"[{self._ended}/{self._count}] {task.label}: {_result(outcome)}")
+
+    def _say(self, line: str) -> None:
+        self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _result(outcome: Outcome) -> str:
+    if outcome.top1 is not None:
+        return f"test top-1 {100 * outcome.top1:.2f} % ({outcome.seconds:.1f} s)"
+    return f"{outcome.state.upper()}: {outcome.cause}"
+
+
+@contextmanager
+def _shown(runs: int, jobs: int) -> Iterator[_Display]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield _Display(progress, runs)

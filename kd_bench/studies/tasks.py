@@ -1,0 +1,54 @@
+"""A run of a study, and how it went. Needs no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from omegaconf import DictConfig
+
+from kd_bench.runs.states import State
+
+TaskState = State | Literal["waiting", "blocked", "refused"]
+FAILED: tuple[str, ...] = ("failed", "diverged", "oom", "stale", "blocked")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of a study.
+
+    Attributes:
+        key: of its configuration.
+        after: keys of the runs that it learns from.
+        run_id: None as long as one of those is not finished.
+        done: whether its record exists.
+        seconds: estimated duration of its training.
+        refused: why its configuration is refused, if it is; it will not run then.
+    """
+
+    key: str
+    label: str
+    cfg: DictConfig
+    role: Literal["student", "teacher"]
+    after: tuple[str, ...] = ()
+    run_id: str | None = None
+    done: bool = False
+    seconds: float | None = None
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task stands: ``cause`` is one line, ``top1`` of the test split in [0, 1], ``seconds`` of all attempts."""
+
+    state: TaskState
+    cause: str = ""
+    run_id: str | None = None
+    top1: float | None = None
+    seconds: float = 0.0
+    attempts: int = 0
+    epoch: int = 0
+    epochs: int = 0
+
+
+def first_outcome(task: Task) -> Outcome:
+    """How a task stands before anything has run."""
+    return Outcome("refused" if task.refused else "waiting", task.refused, task.run_id)
