@@ -43,6 +43,7 @@ def sizes(like: str, at_most: float, num_classes: int) -> Iterator[tuple[str, in
     """
     import timm
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     from kd_bench.models import cifar  # noqa: F401 - registers the CIFAR networks
@@ -55,7 +56,7 @@ def sizes(like: str, at_most: float, num_classes: int) -> Iterator[tuple[str, in
                 continue
             counter = FlopCounterMode(display=False)
             try:
-                with counter:
+                with counter, sdpa_kernel(SDPBackend.MATH):
                     network(torch.empty(1, *network.pretrained_cfg["input_size"]))
             except (RuntimeError, NotImplementedError):  # an operation that needs real numbers
                 yield name, parameters, None

@@ -244,3 +244,12 @@ def test_models_of_a_family_are_limited_by_their_parameters(capsys):
     assert set(rows) >= expected
     assert all(int(row[0].replace(",", "")) <= limit for row in rows.values())
     assert "wrn_40_2_cifar" not in rows
+
+
+def test_listed_transformers_count_their_attention(capsys):
+    """Of an image of their own size, 224x224 in patches of 16: 196 patches and a class token."""
+    rows = listed(capsys, "--like", "vit_tiny_patch16_224", "--params", "1e7", "--classes", "10")
+    width, tokens = 192, 197
+    block = 4 * tokens * width**2 + 2 * tokens**2 * width + 8 * tokens * width**2
+    expected = 196 * 3 * 16 * 16 * width + 12 * block + width * 10
+    assert rows["vit_tiny_patch16_224"][1] == f"{expected:,}"

@@ -29,6 +29,7 @@ from kd_bench.paths import CONF
 from kd_bench.runs.directory import PREDICTIONS_FILE, WEIGHTS_FILE
 from kd_bench.runs.record import RECORD_FILE, Record, read_record
 from kd_bench.runs.states import read_state
+from kd_bench.teachers import FrozenTeacher
 from kd_bench.train import run
 
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
@@ -185,15 +186,16 @@ class TeacherWatch(pl.Callback):
         self.before: dict[str, torch.Tensor] = {}
 
     def on_fit_start(self, trainer, pl_module):
-        if pl_module.teacher is not None:
+        if type(pl_module.teacher) is FrozenTeacher:
             self.before = {name: value.clone() for name, value in pl_module.teacher.state_dict().items()}
             pl_module.train()  # a user's call must not reach it either
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         self.steps += 1
         teacher = pl_module.teacher
-        if teacher is not None:
-            assert not any(module.training for module in teacher.tap.modules())
+        if type(teacher) is FrozenTeacher:  # neither one that learns along nor a moving average
+            by_batch = pl_module.method.requires.batch_statistics
+            assert by_batch or not any(module.training for module in teacher.tap.modules())
             assert not any(parameter.requires_grad for parameter in teacher.parameters())
             assert {id(p) for p in teacher.parameters()}.isdisjoint(id(p) for p in pl_module.parameters())
             state = teacher.state_dict()
@@ -409,6 +411,9 @@ LONG = ["recipe.epochs=4", "dataset.train_samples=200", "recipe.batch_size=32", 
 RESUMABLE = {
     "kd": ["method=kd"],
     "byot": ["method=byot"],
+    "pskd": ["method=pskd"],  # a memory over the training set
+    "dml": ["method=dml"],  # a network trained along
+    "mean_teacher": ["method=mean_teacher"],  # a moving average in the checkpoint
     "fitnet_two_stage": ["method=fitnet_two_stage", "method.pretrain_epochs=3"],
 }
 

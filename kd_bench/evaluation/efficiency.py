@@ -1,6 +1,7 @@
 """What a network costs at test time."""
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from kd_bench.data.batch import DataSpec
@@ -27,12 +28,13 @@ def adapter_parameters(method: Method) -> int:
 def macs(tap: FeatureTap, spec: DataSpec, method: Method | None = None) -> int:
     """Multiply-accumulates of one image: half of torch's FLOP count (convolutions and matrix products).
 
-    A classifier that the method turned off, as one does that puts another in its place, is left out.
+    A classifier that the method turned off, as one does that puts another in its place, is left out. Attention is
+    computed as its two products: the counter knows the fused one of some devices only.
     """
     training = tap.training
     tap.eval()
     counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    with counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         outputs = tap(spec.example(1).to(tap.mean.device))
         if method is not None:
             method.eval().predict(outputs)

@@ -22,8 +22,8 @@ class DML(Method):
     """``ce_weight * CE + mutual_weight * mutual loss``, for the student and, as ``peer_*``, for its peer.
 
     The peer is a fresh network of the teacher's kind, trained along by the same optimizer and schedule. The paper
-    updates the networks in turns, each from the other's new prediction; here, as in unofficial
-    code, both learn from one pass. Only the student is evaluated.
+    updates the networks in turns, each from the other's new prediction; here, as in unofficial code, both learn from
+    one pass. Only the student is evaluated.
     """
 
     paper = "Zhang et al. 2018, arXiv:1706.00384"

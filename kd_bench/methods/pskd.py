@@ -1,6 +1,5 @@
 """PS-KD: targets soften progressively towards what the network itself predicted one epoch before."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,11 +22,8 @@ class PSKD(Method):
     """Cross-entropy with targets of which a growing share is the network's prediction of the epoch before.
 
     The share is ``past_weight * (epoch + 1) / epochs``, the epoch counted from 0. Predictions are those of the training
-    pass, of images as they were augmented then, at temperature 1; before the first epoch they are the labels.
-
-    There are two tables of all training samples, one of which is read and one written in an epoch, so that what is
-    read is of another epoch however often a sample comes. A sample that an epoch left out has the prediction of the
-    epoch before that one.
+    pass, of images as they were augmented then, at temperature 1; before the first epoch they are the labels. A sample
+    that an epoch left out keeps its older prediction.
 
     Args:
         past_weight: share of the past prediction in the last epoch.
@@ -44,14 +40,12 @@ class PSKD(Method):
 
     def prepare(self, training_set: TrainingSet) -> None:
         samples, classes = len(training_set.targets), training_set.num_classes
-        check_memory("pskd", 2, samples, classes)
-        labels = F.one_hot(training_set.targets, classes).float()
-        self.register_buffer("past", torch.stack([labels, labels]))
+        check_memory("pskd", samples, classes)
+        self.register_buffer("past", F.one_hot(training_set.targets, classes).float())
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         share = self.past_weight * (progress.epoch + 1) / progress.epochs
-        written = progress.epoch % 2
-        targets = mixed_targets(batch.targets, self.past[1 - written, batch.index], share)
+        targets = mixed_targets(batch.targets, self.past[batch.index], share)
         if self.training:
-            self.past[written, batch.index] = F.softmax(student.logits.detach(), dim=1)
+            self.past[batch.index] = F.softmax(student.logits.detach(), dim=1)
         return {"soft": soft_cross_entropy(student.logits, targets)}

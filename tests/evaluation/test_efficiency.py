@@ -159,3 +159,14 @@ def test_counting_changes_nothing(training):
     macs(tap, SPEC)
     assert tap.training is training
     assert all(torch.equal(before[name], value) for name, value in tap.state_dict().items())
+
+
+def test_attention_counts_with_both_of_its_products():
+    """A transformer of two blocks on 8x8 images in patches of 4: four patches and a class token, written out."""
+    tap = make_tap("vit_tiny_patch16_224", SPEC, 0, kwargs={"img_size": 8, "patch_size": 4, "depth": 2})
+    width, tokens = 192, 5
+    embedding = 4 * (3 * 4 * 4) * width
+    projections = tokens * width * 3 * width + tokens * width * width
+    attention = tokens * tokens * width + tokens * tokens * width  # queries by keys, weights by values
+    perceptron = 2 * tokens * width * 4 * width
+    assert macs(tap, SPEC) == embedding + 2 * (projections + attention + perceptron) + width * 10

@@ -60,7 +60,7 @@ def pskd(case: Case, arrays: Arrays) -> dict[str, Tensor]:
     settings = case["hyperparameters"]
     student, past, labels = arrays["student_logits"], arrays["past_probabilities"], arrays["labels"]
     method = PSKD(settings["alpha_final"])
-    method.register_buffer("past", torch.stack([past, past]))
+    method.register_buffer("past", past.clone())
     samples = torch.arange(len(labels))
     progress = Progress(settings["epoch_zero_based"], settings["total_epochs"], 0, 1)
     terms = method(on_logits(student), None, Batch(torch.zeros(len(labels), 3, 1, 1), labels, samples), progress)

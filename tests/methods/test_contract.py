@@ -27,7 +27,8 @@ def gradients(loss: Tensor, parameters: list[Tensor]) -> list[Tensor]:
 def check_terms(made: Built, pretraining: bool) -> None:
     """Finite scalars, each of which, unless it is zero, has a gradient for what it is to teach."""
     taught = made.method.pretrain_parameters(made.student) if pretraining else made.student.parameters()
-    parameters, batch = list(taught), made.batch()
+    along = made.teacher.parameters() if made.method.requires.teacher == "trained" else ()
+    parameters, batch = [*taught, *along], made.batch()
     terms = made.terms(pretraining, *made.outputs(batch), batch)
     assert terms
     for name, value in terms.items():
