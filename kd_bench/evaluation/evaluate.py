@@ -10,7 +10,7 @@ from kd_bench.distillation import DistillationModule, cloned
 from kd_bench.evaluation.metrics import split_metrics
 from kd_bench.evaluation.predictions import predict
 from kd_bench.models.features import FeatureTap
-from kd_bench.runs.record import Metrics, SelectedMetrics
+from kd_bench.runs.measured import Metrics, SelectedMetrics
 
 SPLITS = ("validation", "test")
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from kd_bench.errors import Diverged
-from kd_bench.runs.record import SplitMetrics
+from kd_bench.runs.measured import SplitMetrics
 
 ECE_BINS = 15
 NOISE_FLOOR_DRAWS = 200

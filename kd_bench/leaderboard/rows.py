@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from kd_bench.leaderboard.entries import Entry
 from kd_bench.leaderboard.load import FAILED_STATES
-from kd_bench.runs.record import SplitMetrics, TeacherInfo
+from kd_bench.runs.measured import SplitMetrics
+from kd_bench.runs.record import TeacherInfo
 from kd_bench.runs.states import RunState
 from kd_bench.statistics import (
     MINIMUM_CLAIM,

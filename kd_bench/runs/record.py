@@ -1,5 +1,7 @@
 """The record of a finished run: typed, immutable, one file per run. Everything a board shows is computed from records.
 
+Fields with a default came after the first records of this schema version, which lack them.
+
 The JSON Schema of this file is published as ``record.schema.json`` beside it (``python -m kd_bench.runs.record`` writes
 it; a test keeps the two equal). Numbers are JSON numbers; accuracies, rates and errors are fractions in [0, 1], never
 percent; a quantity that was not measured is ``null``, never 0 and never NaN.
@@ -10,26 +12,19 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from kd_bench.errors import IntegrityError
 from kd_bench.runs.files import write_atomically
+from kd_bench.runs.measured import FullEvaluation, Metrics, SelectedMetrics, Strict, TrainingCost
+from kd_bench.types import Count, Fraction, NonNegative
 
 SCHEMA_VERSION: Literal[2] = 2
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 RECORD_FILE = "record.json"
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
 RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Strict(BaseModel):
-    """No unknown fields, no conversions between types, no NaN or infinity."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class DatasetInfo(Strict):
@@ -54,6 +49,10 @@ class NetworkInfo(Strict):
     input_size: Annotated[
         list[int], Field(min_length=2, max_length=2, description="height and width that it gets its images in")
     ]
+    trainable_parameters: Annotated[
+        Count | None, Field(description="of those needed at test time, trained in this run")
+    ] = None
+    file_bytes: Annotated[Count | None, Field(description="of its weights as safetensors")] = None
 
 
 class TeacherInfo(NetworkInfo):
@@ -107,33 +106,6 @@ class Times(Strict):
     resumed: Annotated[int, Field(ge=0, description="how often the run was taken up again")]
 
 
-class SplitMetrics(Strict):
-    """Metrics of one held-out split, each over all of its samples. Those that need a teacher are null without one."""
-
-    top1: Fraction
-    top5: Annotated[Fraction | None, Field(description="null with fewer than 6 classes")]
-    nll: NonNegative
-    ece: Annotated[Fraction, Field(description="expected calibration error, 15 equal-width bins, L1")]
-    ece_noise_floor: Annotated[Fraction, Field(description="mean ECE of a perfectly calibrated model of this size")]
-    teacher_agreement: Fraction | None
-    negative_flips: Annotated[Fraction | None, Field(description="share of samples: teacher right, student wrong")]
-    positive_flips: Annotated[Fraction | None, Field(description="share of samples: teacher wrong, student right")]
-    retention: Annotated[NonNegative | None, Field(description="top-1 of the student over top-1 of the teacher")]
-
-
-class SelectedMetrics(Strict):
-    """Metrics of the weights that one selection rule picks."""
-
-    epoch: Annotated[int, Field(ge=0, description="training epochs done, counted from 1; 0 if trained elsewhere")]
-    validation: SplitMetrics
-    test: SplitMetrics
-
-
-class Metrics(Strict):
-    last: SelectedMetrics
-    best_on_validation: SelectedMetrics
-
-
 class Record(Strict):
     schema_version: Literal[2]
     run_id: RunId
@@ -155,6 +127,8 @@ class Record(Strict):
     history: Annotated[list[dict[str, float]], Field(description="one row per epoch: loss terms, validation metrics")]
     imported_from: Annotated[str | None, Field(description="name of the file that the weights came from, if any")]
     artifacts: Annotated[dict[str, Sha256], Field(description="files beside the record and their sha256")]
+    cost: TrainingCost | None = None
+    full: Annotated[FullEvaluation | None, Field(description="null unless asked for: evaluation=full")] = None
 
     def headline(self) -> SelectedMetrics:
         """The metrics that the recipe's selection rule puts in the headline."""
