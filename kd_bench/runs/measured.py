@@ -4,6 +4,7 @@ Accuracies, rates and errors are fractions in [0, 1]; ``null`` is not measured o
 a field's description, ``not_measured`` gives it, by the field's path. docs/evaluation.md explains every metric.
 """
 
+import math
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +22,7 @@ Reasons = Annotated[dict[str, str], Field(description="why a field is null, by i
 Brier = Annotated[float, Field(ge=0, le=2, description="squared differences summed over classes, mean over samples")]
 Kappa = Annotated[float, Field(ge=-1, le=1)]
 Nats = Annotated[float, Field(ge=0)]
+JensenShannon = Annotated[float, Field(ge=0, le=math.log(2), description="divergence in nats")]
 
 
 class ScaledCalibration(Strict):
@@ -57,7 +59,7 @@ class SplitMetrics(Strict):
     mce: Annotated[Fraction | None, Field(description="largest gap of the 15 equal-width bins")] = None
     scaled: Annotated[ScaledCalibration | None, Field(description="null on the split that it is fitted on")] = None
     kl: Annotated[Nats | None, Field(description="of the student's probabilities from the teacher's")] = None
-    js: Annotated[Nats | None, Field(le=0.6931471805599454, description="Jensen-Shannon divergence, nats")] = None
+    js: JensenShannon | None = None
     correctness_kappa: Annotated[
         Kappa | None, Field(description="Cohen's kappa of being right; null where both are all right or all wrong")
     ] = None
