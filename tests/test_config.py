@@ -59,7 +59,7 @@ UNKNOWN_KEYS = {
     "+student.kwarg=3": "student.kwarg: unknown key; did you mean 'kwargs'?",
     "+method.temprature=2": "method.temprature: unknown key; did you mean 'temperature'?",
     "+recipe.epoch=2": "recipe.epoch: unknown key; did you mean 'epochs'?",
-    "+recipe.augmentation.crop=1": "recipe.augmentation.crop: unknown key; did you mean 'crop_padding'?",
+    "+recipe.augmentation.crop=1": "recipe.augmentation.crop: unknown key; did you mean 'resized_crop', 'crop_padding'?",
     "+recipe.optimizer.momentun=0.9": "recipe.optimizer.momentun: unknown key; did you mean 'momentum'?",
     "+recipe.scheduler.T_mx=3": "recipe.scheduler.T_mx: unknown key; did you mean 'T_max'?",
     "+trainer.thread=1": "trainer.thread: unknown key; did you mean 'threads'?",
@@ -87,7 +87,7 @@ WRONG_TYPES = {
     "student.kwargs=3": "student.kwargs=3: should be a valid dictionary",
     "trainer.accelerator=tpu": "trainer.accelerator='tpu': should be 'cpu' or 'gpu'",
     "logger.mode=sometimes": "logger.mode='sometimes': should be 'offline', 'online' or 'disabled'",
-    "recipe.selection=best_on_test": "recipe.selection='best_on_test': should be 'last' or 'best_on_validation'",
+    "recipe.selection=best": "recipe.selection='best': should be 'last', 'best_on_validation' or 'best_on_test'",
 }
 
 OUT_OF_RANGE = {
@@ -172,7 +172,7 @@ UNFIT_PAIRS = {
         f"method.hint_stage=9: allowed 0 to 3; stages of resnet8_cifar: {SHAPES}, of resnet20_cifar: {SHAPES}"
     ),
     "method=at method.skip_stages=4": (
-        f"method.skip_stages=4 leaves no stage of 4 pairs; stages of resnet8_cifar: {SHAPES}, "
+        f"method.skip_stages=4 leaves 0 of 4 pairs of stages, needed: 1; stages of resnet8_cifar: {SHAPES}, "
         f"of resnet20_cifar: {SHAPES}"
     ),
     "method=byot method.skip_stages=3": f"leaves no stage for an exit; resnet8_cifar: {SHAPES}",

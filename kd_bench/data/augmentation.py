@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd_bench.data.batch import Batch
-from kd_bench.data.randomness import CROP_COLUMN, CROP_ROW, FLIP, VIEW_STRIDE, integers, uniform
+from kd_bench.data.randomness import AREA, CROP_COLUMN, CROP_ROW, FLIP, RATIO, VIEW_STRIDE, integers, uniform
+
+LARGEST_RATIO = 4 / 3  # of width to height in a resized crop; the smallest is its inverse
 
 
 def random_crop(images: Tensor, padding: int, rows: Tensor, columns: Tensor) -> Tensor:
@@ -29,12 +31,36 @@ def horizontal_flip(images: Tensor, flip: Tensor) -> Tensor:
     return torch.where(flip[:, None, None, None], images.flip(-1), images)
 
 
+def resized_crop(images: Tensor, heights: Tensor, widths: Tensor, tops: Tensor, lefts: Tensor) -> Tensor:
+    """Cut a window out of each image and resize it to (H, W), bilinearly.
+
+    Args:
+        images: uint8 (B, 3, H, W).
+        heights, widths: (B,) of the windows, as shares of H and W in (0, 1].
+        tops, lefts: (B,) where they begin, as shares; the window lies within the image.
+    """
+    zero = torch.zeros_like(heights)
+    # From output coordinates in [-1, 1] to those of the window in the image.
+    rows = torch.stack([zero, heights, 2 * tops + heights - 1], dim=1)
+    columns = torch.stack([widths, zero, 2 * lefts + widths - 1], dim=1)
+    grid = F.affine_grid(torch.stack([columns, rows], dim=1).float(), list(images.shape), align_corners=False)
+    sampled = F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return sampled.round().to(images.dtype)
+
+
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crop with zero padding, then a horizontal flip with probability 1/2, as the recipe asks for them."""
+    """Random crops, then a horizontal flip with probability 1/2, as the recipe asks for them.
+
+    Attributes:
+        crop_padding: black pixels on each side from which a window of the image's size is cut.
+        resized_crop: least and greatest share of the area that is cut out and resized to the image's size, with an
+            aspect ratio of 3/4 to 4/3 (Szegedy et al. 2015, arXiv:1409.4842); a side longer than the image is cut off.
+    """
 
     crop_padding: int = 0
     horizontal_flip: bool = False
+    resized_crop: list[float] | None = None
 
     def __call__(self, images: Tensor, index: Tensor, seed: int, epoch: int, view: int = 0) -> Tensor:
         """Augment ``images`` (B, 3, H, W) as a function of (seed, epoch, index, view)."""
@@ -44,9 +70,22 @@ class Augmentation:
             rows = integers(seed, epoch, base + CROP_ROW, index, span)
             columns = integers(seed, epoch, base + CROP_COLUMN, index, span)
             images = random_crop(images, self.crop_padding, rows, columns)
+        if self.resized_crop is not None:
+            images = resized_crop(images, *self._windows(seed, epoch, base, index))
         if self.horizontal_flip:
             images = horizontal_flip(images, uniform(seed, epoch, base + FLIP, index) < 0.5)
         return images
+
+    def _windows(self, seed: int, epoch: int, base: int, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Heights, widths, tops and lefts (B,) of random windows, as shares of the image's sides."""
+        assert self.resized_crop is not None
+        least, greatest = self.resized_crop
+        area = least + (greatest - least) * uniform(seed, epoch, base + AREA, index)
+        ratio = (LARGEST_RATIO ** (2 * uniform(seed, epoch, base + RATIO, index) - 1)).sqrt()
+        heights, widths = (area.sqrt() / ratio).clamp(max=1), (area.sqrt() * ratio).clamp(max=1)
+        tops = (1 - heights) * uniform(seed, epoch, base + CROP_ROW, index)
+        lefts = (1 - widths) * uniform(seed, epoch, base + CROP_COLUMN, index)
+        return heights, widths, tops, lefts
 
     def views(self, batch: Batch, seed: int, epoch: int, views: int, rotations: bool = False) -> Batch:
         """The augmented batch, as floats in [0, 1]: (B, 3, H, W) for one view, else (V, B, 3, H, W).

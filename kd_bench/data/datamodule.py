@@ -115,6 +115,7 @@ class ImageDataModule(pl.LightningDataModule):
         rotations: of each training image, in place of views.
         sampling: which samples make a training batch.
         workers: processes that decode images which lie on disk.
+        watch_test: evaluate the test split too after each epoch, for recipes that select on it.
     """
 
     def __init__(
@@ -130,8 +131,10 @@ class ImageDataModule(pl.LightningDataModule):
         rotations: bool = False,
         sampling: Sampling = "plain",
         workers: int = 0,
+        watch_test: bool = False,
     ) -> None:
         super().__init__()
+        self.watch_test = watch_test
         self.spec, self.augmentation = spec, augmentation
         self.views, self.rotations, self.sampling = views, rotations, sampling
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
@@ -154,8 +157,9 @@ class ImageDataModule(pl.LightningDataModule):
         order = RepeatedHalves if self.sampling == "repeated_halves" else EpochOrder
         return BatchLoader(self.train, order(len(self.train), *when), self.workers)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return self.evaluation_loader(self.validation)
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        watched = [self.validation, self.test] if self.watch_test else [self.validation]
+        return [self.evaluation_loader(split) for split in watched]
 
     def evaluation_loader(self, split: Split) -> DataLoader[Batch]:
         height, width = split.images.shape[-2:]

@@ -11,7 +11,7 @@ _MASK = (1 << 64) - 1
 _GAMMA, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 # Streams: independent uses of randomness for one sample in one epoch. A number, once used, keeps its meaning.
-ORDER, CROP_ROW, CROP_COLUMN, FLIP, PARTNER = 1, 2, 3, 4, 5
+ORDER, CROP_ROW, CROP_COLUMN, FLIP, PARTNER, AREA, RATIO = 1, 2, 3, 4, 5, 6, 7
 VIEW_STRIDE = 1000  # the streams of view v start at v * VIEW_STRIDE
 
 

@@ -4,10 +4,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.errors import ConfigError
-from kd_bench.losses import cross_entropy
+from kd_bench.losses import cross_entropy, to_smaller_size
 from kd_bench.methods.base import Method, Progress, teacher_outputs
-from kd_bench.models.features import FeatureTap, Outputs, paired_stages
+from kd_bench.models.features import FeatureTap, Outputs
+from kd_bench.models.pairing import compared_stages
 from kd_bench.types import Count, NonNegative, PositiveInt
 
 
@@ -29,12 +29,7 @@ def at_loss(student_stage: Tensor, teacher_stage: Tensor, power: int) -> Tensor:
         student_stage, teacher_stage: (B, C, H, W), channels and sizes may differ.
         power: exponent p >= 1; 2 in all published results.
     """
-    height = min(student_stage.shape[2], teacher_stage.shape[2])
-    width = min(student_stage.shape[3], teacher_stage.shape[3])
-    student, teacher = (
-        stage if stage.shape[2:] == (height, width) else F.adaptive_avg_pool2d(stage, (height, width))
-        for stage in (student_stage, teacher_stage)
-    )
+    student, teacher = to_smaller_size(student_stage, teacher_stage)
     return (attention(student, power) - attention(teacher, power)).pow(2).mean()
 
 
@@ -54,13 +49,7 @@ class AT(Method):
 
     def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
         assert teacher is not None  # the configuration check guarantees it
-        pairs = paired_stages(student, teacher)
-        self.pairs = pairs[self.skip_stages :]
-        if not self.pairs:
-            raise ConfigError(
-                f"method.skip_stages={self.skip_stages} leaves no stage of {len(pairs)} pairs; stages of "
-                f"{student.name}: {student.stage_shapes}, of {teacher.name}: {teacher.stage_shapes}"
-            )
+        self.pairs = compared_stages(student, teacher, self.skip_stages)
 
     def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         teacher_stages = teacher_outputs(teacher).stages

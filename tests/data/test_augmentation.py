@@ -1,10 +1,12 @@
 """Augmentation against slow loops, and as a function of (seed, epoch, index, view) and of nothing else."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from kd_bench.data.augmentation import Augmentation, as_float, horizontal_flip, random_crop
+from kd_bench.data.augmentation import Augmentation, as_float, horizontal_flip, random_crop, resized_crop
 from kd_bench.data.batch import Batch
 
 BOTH = Augmentation(crop_padding=2, horizontal_flip=True)
@@ -163,3 +165,56 @@ def test_the_first_half_of_a_repeated_batch_is_view_1_and_the_second_view_0(size
         assert torch.equal(given.images[sample], expected)
     assert torch.equal(given.index, batch.index)
     assert torch.equal(given.targets, batch.targets)
+
+
+def slow_bilinear(image: np.ndarray, row: float, column: float) -> float:
+    """The value between pixel centres of a grey image, its border going on outside."""
+    height, width = image.shape
+    top, left = math.floor(row), math.floor(column)
+    total = 0.0
+    for i, weight in ((top, 1 - (row - top)), (top + 1, row - top)):
+        for j, other in ((left, 1 - (column - left)), (left + 1, column - left)):
+            total += weight * other * float(image[min(max(i, 0), height - 1), min(max(j, 0), width - 1)])
+    return total
+
+
+def test_a_resized_crop_is_the_window_scaled_up():
+    images = torch.randint(0, 256, (2, 3, 6, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    heights, widths = torch.tensor([0.5, 1.0]), torch.tensor([0.4, 0.7])
+    tops, lefts = torch.tensor([0.25, 0.0]), torch.tensor([0.1, 0.3])
+    made = resized_crop(images, heights, widths, tops, lefts)
+    assert (made.dtype, made.shape) == (torch.uint8, images.shape)
+    for sample in range(2):
+        for i in range(6):
+            for j in range(9):
+                row = (float(tops[sample]) + (i + 0.5) / 6 * float(heights[sample])) * 6 - 0.5
+                column = (float(lefts[sample]) + (j + 0.5) / 9 * float(widths[sample])) * 9 - 0.5
+                expected = slow_bilinear(images[sample, 1].numpy(), row, column)
+                assert abs(float(made[sample, 1, i, j]) - expected) <= 0.501
+
+
+def test_the_whole_image_is_a_resized_crop_of_itself():
+    images = torch.randint(0, 256, (2, 3, 5, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    one, zero = torch.ones(2), torch.zeros(2)
+    assert torch.equal(resized_crop(images, one, one, zero, zero), images)
+
+
+def test_windows_have_the_wanted_area_and_ratio_and_lie_within_the_image():
+    augmentation = Augmentation(resized_crop=[0.2, 0.5])
+    heights, widths, tops, lefts = augmentation._windows(1, 2, 0, torch.arange(4000))
+    area, ratio = heights * widths, widths / heights
+    assert 0.2 - 1e-9 <= float(area.min()) < 0.201
+    assert 0.499 < float(area.max()) <= 0.5 + 1e-9
+    assert 0.75 - 1e-9 <= float(ratio.min()) < 0.76
+    assert 1.32 < float(ratio.max()) <= 4 / 3 + 1e-9
+    assert float((tops + heights).max()) <= 1 + 1e-9
+    assert float(lefts.min()) >= 0
+    assert abs(float(ratio.log().mean())) < 0.01  # as often wide as tall
+
+
+def test_resized_crops_are_a_function_of_seed_epoch_and_index():
+    images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    augmentation, index = Augmentation(resized_crop=[0.1, 1.0]), torch.tensor([5, 3, 9, 0, 1, 2])
+    made = augmentation(images, index, seed=1, epoch=2)
+    assert torch.equal(made[[2, 0]], augmentation(images[[2, 0]], index[[2, 0]], seed=1, epoch=2))
+    assert not torch.equal(made, augmentation(images, index, seed=1, epoch=3))

@@ -91,7 +91,8 @@ def test_the_stem_is_left_out_and_the_rest_added_up():
 
 
 def test_leaving_out_every_stage_is_refused():
-    network = SimpleNamespace(name="resnet8_cifar", stage_shapes=[(16, 8, 8), (16, 8, 8), (32, 4, 4), (64, 2, 2)])
+    shapes = [(16, 8, 8), (16, 8, 8), (32, 4, 4), (64, 2, 2)]
+    network = SimpleNamespace(name="resnet8_cifar", stage_shapes=shapes, stage_pairs=None)
     method = AT(ce_weight=1.0, at_weight=1.0, power=2, skip_stages=4)
-    with pytest.raises(ConfigError, match=r"method.skip_stages=4 leaves no stage of 4 pairs; .*\(64, 2, 2\)"):
+    with pytest.raises(ConfigError, match=r"method.skip_stages=4 leaves 0 of 4 pairs of stages, .*\(64, 2, 2\)"):
         method.build_adapters(network, network, None)

@@ -79,7 +79,10 @@ def test_kd_at_is_kd_and_at_with_the_labels_counted_once(compose):
         ({}, r"method.terms=\[\]: a combination needs at least two methods"),
         ({"kd": kd()}, r"method.terms=\['kd'\]: a combination needs at least two methods"),
         ({"kd": kd(), "ban": BornAgain(1.0, 0.0)}, r"different teachers .* \['frozen', 'own'\]"),
-        ({"one": byot(), "two": byot()}, "at most one method may pretrain, and one change the prediction"),
+        (
+            {"one": byot(), "two": byot()},
+            "at most one method may pretrain, one change the prediction, and one make its teacher",
+        ),
         ({"one": two_stage(), "two": two_stage()}, "at most one method may pretrain"),
     ],
 )

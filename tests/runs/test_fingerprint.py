@@ -37,7 +37,7 @@ FIXED = {
         "batch_size": 64,
         "optimizer": {"_target_": "torch.optim.SGD", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.0005},
         "scheduler": {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 60},
-        "augmentation": {"crop_padding": 1, "horizontal_flip": False},
+        "augmentation": {"crop_padding": 1, "horizontal_flip": False, "resized_crop": None},
         "selection": "last",
     },
     "trainer": {
@@ -66,7 +66,7 @@ def name(config: RunConfig, data: str = DATA, weights: tuple = ([TEACHER], []), 
 
 def test_a_fixed_configuration_has_a_fixed_name():
     """Finished runs are found by it: it may change with the format of records only."""
-    assert name(RunConfig.model_validate(FIXED)) == "56550d0f0cfc3158"
+    assert name(RunConfig.model_validate(FIXED)) == "5e86b92f74bf5d2c"
 
 
 def test_neighbouring_large_seeds_are_different_runs():
@@ -105,6 +105,7 @@ DETERMINING = [
     "recipe.scheduler.T_max=61",
     "recipe.scheduler=null",
     "recipe.augmentation.crop_padding=2",
+    "recipe.augmentation.crop_padding=0 recipe.augmentation.resized_crop=[0.5,1.0]",
     "recipe.augmentation.horizontal_flip=true",
     "recipe.selection=best_on_validation",
     "trainer.precision=bf16-mixed",
