@@ -43,13 +43,17 @@ class Pair:
     generation: int
 
 
-def build(config: RunConfig) -> Pair:
+def build(config: RunConfig, device_here: bool = True) -> Pair:
     """Build and check a pair.
+
+    Args:
+        device_here: whether this machine is the one that will train, so that it must have the device.
 
     Raises:
         ConfigError: a network cannot be built or cannot take the images, or the pair lacks what the method requires.
     """
-    check_device(config.trainer)
+    if device_here:
+        check_device(config.trainer)
     data = config.dataset
     height, width = data.image_size
     spec = DataSpec(data.num_classes, (height, width), _triple(data.mean), _triple(data.std))
@@ -125,13 +129,11 @@ def _triple(values: list[float]) -> tuple[float, float, float]:
 
 def _method(config: RunConfig) -> Method:
     try:
-        method = instantiate(config.method, _convert_="all")
+        method: Method = instantiate(config.method, _convert_="all")
     except InstantiationException as error:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
         raise ConfigError(f"method: {str(error).splitlines()[0]}") from error
-    if not isinstance(method, Method):
-        raise ConfigError(f"method._target_={config.method['_target_']!r}: is not a kd_bench.methods.base.Method")
     return method
 
 

@@ -14,7 +14,19 @@ from kd_bench.errors import Interrupted, KDBenchError
 # Those to begin with first; the modules are named as the commands.
 COMMANDS = {
     module.rstrip("_").replace("_", "-"): module
-    for module in ("demo", "train", "study", "status", "leaderboard", "publish", "show", "list", "import_", "convert")
+    for module in (
+        "demo",
+        "train",
+        "study",
+        "status",
+        "leaderboard",
+        "publish",
+        "show",
+        "list",
+        "import_",
+        "convert",
+        "new_method",
+    )
 }
 EXIT_CODES = """exit codes:
   0 done; 1 a run failed; 2 wrong configuration or usage; 4 data or checkpoint integrity; 5 part of a sweep failed;

@@ -1,5 +1,6 @@
 """Configurations composed outside of Hydra's own application. Needs no torch."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 from kd_bench.errors import ConfigError
@@ -25,10 +26,15 @@ def composing(folder: Path = CONF) -> Iterator[None]:
 
 def composed(name: str, overrides: list[str]) -> DictConfig:
     """What ``kd-bench train`` hands to its task, within ``composing``."""
-    cfg = hydra.compose(name, overrides=overrides, return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)  # what ${hydra:...} refers to
+    return as_task_sees(hydra.compose(name, overrides=overrides, return_hydra_config=True))
+
+
+def as_task_sees(whole: DictConfig) -> DictConfig:
+    """A composed configuration without Hydra's part, to which ``names`` and ``HydraConfig`` refer."""
+    HydraConfig.instance().set_config(whole)
+    cfg = whole.copy()
     OmegaConf.resolve(cfg.names)
-    with open_dict(cfg):
+    with flag_override(cfg, ["struct", "readonly"], [False, False]):
         del cfg["hydra"]
     return cfg
 
@@ -50,4 +56,5 @@ def compose_run(overrides: list[str]) -> DictConfig:
 
 def quoted(text: str) -> str:
     """``text`` as a value of Hydra's override grammar, in which commas, equal signs and brackets mean something."""
-    return "'" + text.replace("'", "\\'") + "'"
+    # Backslashes in front of a quote, the last one included, stand for half as many.
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), text) + "'"

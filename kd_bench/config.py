@@ -15,11 +15,11 @@ from typing import Annotated, Any, Literal, Union, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from pydantic.errors import PydanticUserError
 
 from kd_bench.errors import ConfigError, nearest
-from kd_bench.types import Count, Fraction, OpenFraction, Positive, PositiveInt
+from kd_bench.types import Count, Fraction, OpenFraction, Positive, PositiveFraction, PositiveInt, Selection
 
 # Where a `_target_` may point, by its place in the configuration. Modules named in `plugins` may stand in two of them.
 ALLOWED_TARGETS: dict[str, tuple[str, ...]] = {
@@ -33,9 +33,29 @@ ALLOWED_TARGETS: dict[str, tuple[str, ...]] = {
 # values are neither recorded nor part of a fingerprint.
 UNRECORDED = tuple(f"dataset.source.{name}" for name in ("root", "cache", "download", "in_memory_bytes"))
 _PLUGIN_SLOTS = ("method", "dataset.source")
+# Hydra's other ways to say what becomes of a node.
+INSTANTIATION_KEYS = ("_partial_", "_args_", "_recursive_", "_convert_")
+
+LONGEST_NAME = 200  # of what boards show
+# Arguments of `timm.create_model` that read files. Weights come from files whose content is hashed, and from no others.
+WEIGHT_ARGUMENTS = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+
+
+def _without_files(arguments: dict[str, Any]) -> dict[str, Any]:
+    if found := [name for name in arguments if name in WEIGHT_ARGUMENTS]:
+        raise ValueError(f"{found[0]} is not allowed here; weights come by teacher.checkpoint or `kd-bench import`")
+    return arguments
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable() or len(text) > LONGEST_NAME:
+        raise ValueError(f"should be one line of at most {LONGEST_NAME} characters that can all be seen")
+    return text
+
 
 Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
 Name = Annotated[str, Field(min_length=1)]
+ShownName = Annotated[Name, AfterValidator(_printable)]
 Node = dict[str, Any]
 
 
@@ -57,7 +77,7 @@ class NetworkConfig(_Strict):
     """What makes a network; see the comments in ``conf/student/_network.yaml``."""
 
     pretrained: bool = False
-    kwargs: Node = {}
+    kwargs: Annotated[Node, AfterValidator(_without_files)] = {}
     input_size: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = None
     mean: Channels | None = None
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
@@ -84,7 +104,7 @@ class MemberConfig(TrainedConfig):
 class TeacherConfig(TrainedConfig):
     """One network, or an ensemble of ``members`` under one name."""
 
-    name: Name | None
+    name: ShownName | None
     members: dict[str, MemberConfig] = {}
     average: Literal["logits", "probabilities"] = "logits"
 
@@ -99,6 +119,13 @@ class TeacherConfig(TrainedConfig):
 class AugmentationConfig(_Strict):
     crop_padding: Count
     horizontal_flip: bool
+    resized_crop: Annotated[list[PositiveFraction], Field(min_length=2, max_length=2)] | None
+
+    @model_validator(mode="after")
+    def _one_crop(self) -> "AugmentationConfig":
+        if self.resized_crop is not None and (self.crop_padding or self.resized_crop[0] > self.resized_crop[1]):
+            raise ValueError("resized_crop should be [least, greatest] share of the area, with crop_padding 0")
+        return self
 
 
 class RecipeConfig(_Strict):
@@ -107,7 +134,7 @@ class RecipeConfig(_Strict):
     optimizer: Node
     scheduler: Node | None
     augmentation: AugmentationConfig
-    selection: Literal["last", "best_on_validation"]
+    selection: Selection
 
 
 class TrainerConfig(_Strict):
@@ -127,9 +154,9 @@ class PathsConfig(_Strict):
 
 
 class NamesConfig(_Strict):
-    dataset: Name
-    method: Name
-    recipe: Name
+    dataset: ShownName
+    method: ShownName
+    recipe: ShownName
 
 
 class ChainConfig(_Strict):
@@ -149,7 +176,7 @@ class RunConfig(_Strict):
     chain: ChainConfig
     stage_pairs: list[Annotated[list[Count], Field(min_length=2, max_length=2)]] | None
     seed: Count
-    study: str | None
+    study: Annotated[str, AfterValidator(_printable)] | None
     plugins: list[str]
     paths: PathsConfig
     names: NamesConfig
@@ -220,7 +247,7 @@ def load_plugins(plugins: list[str]) -> None:
 
 
 def _resolved(cfg: DictConfig) -> Node:
-    for key, value in _leaves(OmegaConf.to_container(cfg, resolve=False)):
+    for key, value in leaves(OmegaConf.to_container(cfg, resolve=False)):
         if isinstance(value, str):
             _check_interpolation(key, value)
     try:
@@ -254,19 +281,20 @@ def _may_hold_a_path(name: str) -> bool:
     return name.split(".")[0] == "paths" or any(f"{key}.".startswith(f"{name}.") for key in UNRECORDED)
 
 
-def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of everything in a configuration that is neither a node nor a list."""
     if isinstance(node, Mapping):
         for name, value in node.items():
-            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+            yield from leaves(value, f"{key}.{name}" if key else str(name))
     elif isinstance(node, list):
         for position, value in enumerate(node):
-            yield from _leaves(value, f"{key}[{position}]")
+            yield from leaves(value, f"{key}[{position}]")
     else:
         yield key, node
 
 
 def _check_values(container: Node) -> None:
-    for key, value in _leaves(container):
+    for key, value in leaves(container):
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{key}={value}: must be a finite number")
 
@@ -309,7 +337,8 @@ def _checked_node(key: str, node: Any, plugins: list[str], targets: set[str]) ->
     if not isinstance(node, dict):
         raise ConfigError(f"{key}={node!r}: should be a node with a _target_")
     targets.add(f"{key}._target_")
-    slot = next(name for name in ALLOWED_TARGETS if key == name or key.startswith(f"{name}."))
+    slot = slot_of(key)
+    assert slot is not None  # the slots themselves are the ones that are checked, and what lies in them
     target = _allowed_target(key, node, slot, plugins)
     nested = {name: value for name, value in node.items() if name != "_target_" and _has_target(value)}
     plain = {name: value for name, value in node.items() if name != "_target_" and name not in nested}
@@ -326,11 +355,19 @@ def _has_target(value: Any) -> bool:
     return isinstance(value, Mapping) and any(isinstance(v, Mapping) and "_target_" in v for v in value.values())
 
 
+def slot_of(key: str) -> str | None:
+    """The slot of ``ALLOWED_TARGETS`` that a key lies in."""
+    return next((name for name in ALLOWED_TARGETS if f"{key}.".startswith(f"{name}.")), None)
+
+
+def allowed_targets(slot: str, plugins: list[str]) -> tuple[str, ...]:
+    """What a ``_target_`` in a slot may begin with."""
+    return ALLOWED_TARGETS[slot] + tuple(f"{name}." for name in plugins if slot in _PLUGIN_SLOTS)
+
+
 def _allowed_target(key: str, node: Node, slot: str, plugins: list[str]) -> Any:
     path = node.get("_target_")
-    prefixes = ALLOWED_TARGETS[slot]
-    if slot in _PLUGIN_SLOTS:
-        prefixes += tuple(f"{name}." for name in plugins)
+    prefixes = allowed_targets(slot, plugins)
     if not isinstance(path, str) or not path.startswith(prefixes):
         allowed = ", ".join(f"{prefix}*" for prefix in prefixes)
         hint = " (a module of your own goes into plugins=[...])" if slot in _PLUGIN_SLOTS else ""
@@ -344,7 +381,19 @@ def _allowed_target(key: str, node: Node, slot: str, plugins: list[str]) -> Any:
     is_class = isinstance(target, type) or (slot == "logger" and inspect.isfunction(target))
     if not is_class or not f"{target.__module__}.".startswith(prefixes):
         raise ConfigError(f"{key}._target_={path!r}: is not a class of an allowed module")
+    if unfit := _unfit(slot, target):
+        raise ConfigError(f"{key}._target_={path!r}: {unfit}")
     return target
+
+
+def _unfit(slot: str, target: Any) -> str:
+    """Why a class does not belong into its slot. Asked before anything is made of it, since making may do anything."""
+    bases = {f"{base.__module__}.{base.__qualname__}" for base in getattr(target, "__mro__", ())}
+    if slot == "method" and "kd_bench.methods.base.Method" not in bases:
+        return "is not a kd_bench.methods.base.Method"
+    if slot == "dataset.source" and not callable(getattr(target, "load", None)):
+        return "is no data source: it has no method `load`"
+    return ""
 
 
 def _signature_model(target: Any, nested: set[str]) -> type[BaseModel]:
@@ -377,7 +426,7 @@ def _without_tensor(annotation: Any) -> Any:
 
 def _check_no_other_targets(container: Node, targets: set[str]) -> None:
     """No ``_target_`` but those that were checked, and none of Hydra's other instantiation keys anywhere."""
-    for key, value in _leaves(container):
+    for key, value in leaves(container):
         name = key.rpartition(".")[2]
-        if name in ("_partial_", "_args_", "_recursive_", "_convert_") or (name == "_target_" and key not in targets):
+        if name in INSTANTIATION_KEYS or (name == "_target_" and key not in targets):
             raise ConfigError(f"{key}={value!r}: is not allowed here")

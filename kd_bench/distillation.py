@@ -23,6 +23,7 @@ from kd_bench.teachers import MovingAverage, Teacher, TrainedAlong
 
 # Uses of a run's seed; a number, once used, keeps its meaning.
 INITIALISATION, ADAPTERS, TRAINING, COMPANION, MEMORIES = 101, 102, 103, 104, 105
+WATCHED = ("val", "test")  # splits evaluated after each epoch; the second under `selection: best_on_test` alone
 
 
 class DistillationModule(pl.LightningModule):
@@ -57,8 +58,9 @@ class DistillationModule(pl.LightningModule):
         self.pretraining = False
         self.earlier_epochs = self.earlier_steps = 0  # of the stage before
         self.history: list[dict[str, float]] = []
-        self.best: dict[str, Any] = {}
+        self.best: dict[str, dict[str, Any]] = {}  # by selection rule: epoch and weights
         self.train_seconds = 0.0
+        self.teacher_seconds = 0.0  # of these, in forward passes of the teacher; means nothing on a GPU
         self.resumed = 0
         self._meter = Meter()
 
@@ -76,12 +78,18 @@ class DistillationModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images = batch.images.flatten(0, 1) if batch.images.dim() == 5 else batch.images
-        teacher = None if self.teacher is None else in_float32(self.teacher(images))
+        teacher = None if self.teacher is None else self._timed(self.teacher, images)
         student = in_float32(self.student(images))
         terms = self.method.pretrain_terms if self.pretraining else self.method
         losses = terms(student, teacher, batch, self._progress(batch_idx))
         self._meter.add(losses)
         return torch.stack(list(losses.values())).sum()
+
+    def _timed(self, teacher: Teacher, images: Tensor) -> Outputs:
+        started = time.perf_counter()
+        outputs = in_float32(teacher(images))
+        self.teacher_seconds += time.perf_counter() - started
+        return outputs
 
     def _progress(self, batch_idx: int) -> Progress:
         epochs, batches = self.trainer.max_epochs or 1, int(self.trainer.num_training_batches)
@@ -115,18 +123,21 @@ class DistillationModule(pl.LightningModule):
         for logger in self.trainer.loggers:
             logger.log_metrics({**metrics, "trainer/global_step": self.step}, step=self.step)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         logits = self.method.predict(in_float32(self.student(batch.images)))
-        self._validation.append((logits.argmax(1) == batch.targets, cross_entropy(logits, batch.targets)))
+        measured = logits.argmax(1) == batch.targets, cross_entropy(logits, batch.targets)
+        self._validation.setdefault(WATCHED[dataloader_idx], []).append(measured)
 
     def on_validation_epoch_start(self) -> None:
-        self._validation: list[tuple[Tensor, Tensor]] = []
+        self._validation: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def on_validation_epoch_end(self) -> None:
         """Means over all samples, not over batches."""
-        correct = torch.cat([hits for hits, _ in self._validation]).double()
-        nll = sum(float(loss) * len(hits) for hits, loss in self._validation) / len(correct)
-        self._validated = {"val/top1": float(correct.mean()), "val/nll": nll}
+        self._validated: dict[str, float] = {}
+        for split, batches in self._validation.items():
+            correct = torch.cat([hits for hits, _ in batches]).double()
+            nll = sum(float(loss) * len(hits) for hits, loss in batches) / len(correct)
+            self._validated |= {f"{split}/top1": float(correct.mean()), f"{split}/nll": nll}
         self.log("val/top1", self._validated["val/top1"], prog_bar=True, logger=False)
 
     def on_train_epoch_end(self) -> None:
@@ -139,19 +150,24 @@ class DistillationModule(pl.LightningModule):
         self.history.append(row)
         self._log(row)
         if not self.pretraining:
-            self._keep_best(epoch, row["val/top1"], row["val/nll"])
+            self._keep_best(epoch, row)
         self.train_seconds += time.perf_counter() - self._started
 
-    def _keep_best(self, epoch: int, top1: float, nll: float) -> None:
-        """By validation top-1; of equals the lower loss, then the earlier epoch."""
-        if not self.best or (top1, -nll) > (self.best["top1"], -self.best["nll"]):
-            self.best = {"epoch": epoch, "top1": top1, "nll": nll, "weights": cloned(self)}
+    def _keep_best(self, epoch: int, row: dict[str, float]) -> None:
+        """By top-1 on each watched split; of equals the lower loss, then the earlier epoch."""
+        for split, rule in zip(WATCHED, ("best_on_validation", "best_on_test"), strict=True):
+            if f"{split}/top1" not in row:
+                continue
+            quality = row[f"{split}/top1"], -row[f"{split}/nll"]
+            if rule not in self.best or quality > self.best[rule]["quality"]:
+                self.best[rule] = {"epoch": epoch, "quality": quality, "weights": cloned(self)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["kd_bench"] = {
             "history": self.history,
             "best": self.best,
             "train_seconds": self.train_seconds,
+            "teacher_seconds": self.teacher_seconds,
             "resumed": self.resumed,
             "earlier_epochs": self.earlier_epochs,
             "earlier_steps": self.earlier_steps,

@@ -1,6 +1,7 @@
 """Expected failures. Each is one line that says what to do, and carries the exit code of the command that meets it."""
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -42,9 +43,13 @@ class Interrupted(BaseException):
 
 
 class Preempted(Interrupted):
-    """The scheduler stopped the run (SIGTERM). It can be resumed."""
+    """The scheduler stopped the run (SIGTERM, SIGUSR1 or SIGUSR2: ``number``). It can be resumed."""
 
     exit_code = 143
+
+    def __init__(self, message: str, number: int = signal.SIGTERM) -> None:
+        super().__init__(message)
+        self.number = number
 
 
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> str:

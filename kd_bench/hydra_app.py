@@ -1,6 +1,6 @@
 """``kd-bench train`` as a Hydra application: overrides, ``-m`` sweeps, launchers, ``--cfg``, shell completion.
 
-Hydra's own errors become one line; ours pass through it.
+Hydra's own errors become one line; ours pass through it. What becomes of the jobs of a sweep: ``kd_bench/sweeping.py``.
 """
 
 import os
@@ -17,9 +17,21 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kd_bench.composing import composing
 from kd_bench.data.presence import require
-from kd_bench.errors import ConfigError, KDBenchError, SweepError, nearest
+from kd_bench.errors import ConfigError, Interrupted, KDBenchError, Preempted, SweepError, nearest
 from kd_bench.paths import CONF
+from kd_bench.runs.signals import stop_signals
+from kd_bench.sweeping import (
+    Carried,
+    CheckedSweep,
+    Sweep,
+    failure_lines,
+    hand_back,
+    is_grid,
+    is_in_this_process,
+    leave_outcome,
+)
 
 
 def train(arguments: list[str]) -> int:
@@ -27,27 +39,8 @@ def train(arguments: list[str]) -> int:
 
     Raises:
         KDBenchError: the expected failures of a single run, a wrong configuration, or SweepError.
+        Interrupted: stopped by a signal.
     """
-    failures: list[KDBenchError] = []
-    jobs: list[RunMode | None] = []
-
-    def task(cfg: DictConfig) -> None:
-        jobs.append(HydraConfig.get().mode)
-        try:
-            _check_presence(cfg)
-            from kd_bench.train import run
-
-            run(cfg)
-        except (Exception, SystemExit) as error:
-            # In this process we report failures ourselves: Hydra would announce them in its own words, and a method
-            # that leaves the process would take the rest of a sweep along. Other launchers need to hear of them.
-            if not isinstance(error, KDBenchError | SystemExit):
-                traceback.print_exc()
-            failure = error if isinstance(error, KDBenchError) else KDBenchError(f"{type(error).__name__}: {error}")
-            if jobs[-1] == RunMode.MULTIRUN and not _in_this_process():
-                raise failure from error
-            failures.append(failure)
-
     # Hydra reports errors itself and exits unless asked not to.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [sys.argv[0], *arguments]
@@ -55,28 +48,90 @@ def train(arguments: list[str]) -> int:
     if config_dir:
         # Plugins that lie in or beside a folder of configurations are found.
         sys.path += [os.path.abspath(config_dir), os.path.dirname(os.path.abspath(config_dir))]
+    CheckedSweep.forget()
+    ended_by: Exception | None = None
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)()
+        with stop_signals():
+            _run_hydra()
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, arguments)) from error
-    except KDBenchError as error:
-        raise SweepError(f"a job of the sweep failed, the others ran: {error}") from error
-    if failures and jobs[-1] == RunMode.MULTIRUN:
-        causes = "; ".join(dict.fromkeys(str(failure) for failure in failures))
-        raise SweepError(f"{len(failures)} of {len(jobs)} jobs failed: {causes}")
-    if failures:
-        raise failures[0]
+    except Exception as error:
+        if CheckedSweep.started is None:
+            raise
+        ended_by = error
+    sweep: Sweep | None = CheckedSweep.started
+    lines = failure_lines(sweep, ended_by) if sweep else []
+    for line in lines[:-1]:
+        print(f"kd-bench: {line}", file=sys.stderr)
+    if lines:
+        raise SweepError(lines[-1]) from ended_by
     return 0
+
+
+def _run_hydra() -> None:
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(job)()
+    except Carried as carrier:
+        raise carrier.failure from carrier.failure.__cause__
+
+
+def job(cfg: DictConfig) -> float | None:
+    """One job, in whatever process the launcher runs it.
+
+    Returns:
+        Validation top-1 of the weights in the headline, for sweepers that tune. None if the job of a grid failed: an
+        error would keep some launchers from starting the others.
+
+    Raises:
+        Carried: a single run has failed.
+        KDBenchError: a job has failed whose sweeper wants to know.
+        Interrupted: stopped, and with it the jobs that this process would have run.
+    """
+    in_a_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        top1 = _validation_top1(cfg)
+    except Interrupted as stop:
+        if not in_a_sweep or is_in_this_process(HydraConfig.get()):
+            raise
+        failure = _not_handed_back(stop)
+    except (Exception, SystemExit) as error:
+        # A method that leaves the process would take the rest of a sweep along.
+        if not isinstance(error, KDBenchError | SystemExit):
+            traceback.print_exc()
+        failure = error if isinstance(error, KDBenchError) else KDBenchError(f"{type(error).__name__}: {error}")
+        if not in_a_sweep:
+            raise Carried(failure) from error
+    else:
+        if in_a_sweep:
+            leave_outcome(None)
+        return top1
+    leave_outcome(" ".join(str(failure).split()))
+    if not is_grid(HydraConfig.get()):
+        raise failure
+    return None
+
+
+def _validation_top1(cfg: DictConfig) -> float:
+    _check_presence(cfg)
+    from kd_bench.train import run
+
+    return run(cfg).headline().validation.top1
+
+
+def _not_handed_back(stop: Interrupted) -> KDBenchError:
+    """What to report of a job that was stopped and could not be queued again."""
+    try:
+        if isinstance(stop, Preempted):
+            hand_back(stop)
+    except Exception as error:  # submitit's reason
+        return KDBenchError(str(error))
+    return KDBenchError(str(stop))
 
 
 def _check_presence(cfg: DictConfig) -> None:
     """Absent data are told of within a second. A configuration that cannot be read is left to its own check."""
     with suppress(OmegaConfBaseException):
         require(cfg.dataset.source)
-
-
-def _in_this_process() -> bool:
-    return str(HydraConfig.get().launcher._target_).endswith(".BasicLauncher")
 
 
 def complete(arguments: list[str], commands: Iterable[str]) -> int:
@@ -132,7 +187,7 @@ def _keys(parent: str, arguments: list[str]) -> list[str]:
     config_dir = _value_of("--config-dir", arguments)
     search = [f"hydra.searchpath=[file://{os.path.abspath(config_dir)}]"] if config_dir else []
     try:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        with composing():
             cfg = hydra.compose("train", overrides=[*choices, *search])
     except (HydraException, OmegaConfBaseException):
         return []

@@ -105,5 +105,6 @@ def _imported(cfg: DictConfig) -> DictConfig:
     with open_dict(derived):
         derived.teacher = {"name": None}
         derived.names.method = derived.names.recipe = IMPORTED
+        derived.recipe.selection = "last"  # there is one set of weights
         derived.seed = 0
     return derived

@@ -12,4 +12,5 @@ def _shipped(folder: str) -> Path:
 
 CONF = _shipped("conf")
 EXPERIMENTS = _shipped("experiments")
+PUBLISHED = _shipped("results/published")
 CHECKOUT = _PACKAGE.parent

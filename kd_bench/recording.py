@@ -9,9 +9,11 @@ from kd_bench.building import Pair
 from kd_bench.config import RunConfig
 from kd_bench.data.datamodule import ImageDataModule
 from kd_bench.data.source import ImageArrays
+from kd_bench.distillation import DistillationModule
 from kd_bench.evaluation import efficiency
 from kd_bench.models.checkpoints import file_sha256, weights_sha256
 from kd_bench.runs import provenance
+from kd_bench.runs.measured import FullEvaluation, Metrics, TrainingCost
 from kd_bench.runs.record import (
     SCHEMA_VERSION,
     CodeInfo,
@@ -19,7 +21,6 @@ from kd_bench.runs.record import (
     Environment,
     Hardware,
     MethodInfo,
-    Metrics,
     NetworkInfo,
     Record,
     TeacherInfo,
@@ -55,6 +56,8 @@ def student_info(pair: Pair) -> NetworkInfo:
         parameters=efficiency.parameters(pair.student, pair.method),
         macs=efficiency.macs(pair.student, pair.spec, pair.method),
         input_size=list(pair.student.input_size),
+        trainable_parameters=efficiency.parameters(pair.student, pair.method, trainable=True),
+        file_bytes=efficiency.file_bytes(pair.student, pair.method),
     )
 
 
@@ -69,6 +72,7 @@ def teacher_info(pair: Pair, weights: list[TeacherWeights], test_top1: float) ->
         parameters=efficiency.parameters(pair.teacher),
         macs=efficiency.macs(pair.teacher, pair.spec),
         input_size=list(pair.teacher.input_size),
+        file_bytes=efficiency.file_bytes(pair.teacher),
         run_id=run_ids[0] if len(weights) == len(run_ids) == 1 else None,
         source=", ".join(each.source for each in weights),
         test_top1=test_top1,
@@ -87,6 +91,17 @@ def method_info(config: RunConfig, pair: Pair, previous: list[TeacherWeights]) -
     )
 
 
+def training_cost(config: RunConfig, module: DistillationModule) -> TrainingCost:
+    """What a training that is done took beside its time."""
+    on_gpu = config.trainer.accelerator == "gpu"  # the module itself is back on the CPU
+    share = min(1.0, module.teacher_seconds / module.train_seconds) if module.train_seconds else 0.0
+    return TrainingCost(
+        teacher_forward_share=None if on_gpu else share,
+        peak_memory_bytes=provenance.peak_memory_bytes(),
+        device_peak_memory_bytes=torch.cuda.max_memory_allocated() if on_gpu else None,
+    )
+
+
 def make_record(
     config: RunConfig,
     state: RunState,
@@ -100,6 +115,8 @@ def make_record(
     directory: Path,
     files: list[str],
     imported_from: str | None = None,
+    cost: TrainingCost | None = None,
+    full: FullEvaluation | None = None,
 ) -> Record:
     """Put the record together.
 
@@ -128,4 +145,6 @@ def make_record(
         history=history,
         imported_from=imported_from,
         artifacts={name: file_sha256(directory / name) for name in files},
+        cost=cost,
+        full=full,
     )

@@ -28,7 +28,7 @@ from kd_bench.models.checkpoints import save_tensors
 from kd_bench.models.ensemble import Ensemble
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.progress import display
-from kd_bench.recording import dataset_info, make_record, method_info, teacher_info
+from kd_bench.recording import dataset_info, make_record, method_info, teacher_info, training_cost
 from kd_bench.resolving import Role, prepare, resolve
 from kd_bench.runs.checkpoints import delete_checkpoints
 from kd_bench.runs.directory import HEAD_FILE, PREDICTIONS_FILE, WEIGHTS_FILE, claim, finished
@@ -101,7 +101,8 @@ def _train(
         fit(module, data, config.recipe.epochs, config.trainer, directory, trackers, makers, alive)
         trained = time.perf_counter()
         predictions = student_predictions(module, data, compared)
-        metrics = metrics_of(predictions, {"last": state.epochs, "best_on_validation": module.best["epoch"]})
+        best = {rule: kept["epoch"] for rule, kept in module.best.items()}
+        metrics = metrics_of(predictions, {"last": state.epochs, **best})
         files = _save(config, pair, module, predictions, directory)
         record = make_record(
             config=config,
@@ -122,6 +123,7 @@ def _train(
             ),
             directory=directory,
             files=files,
+            cost=training_cost(config, module),
         )
         write_record(record, directory / RECORD_FILE)
         for tracker in trackers:
@@ -146,6 +148,7 @@ def data_module(config: RunConfig, pair: Pair, arrays: ImageArrays) -> ImageData
         pair.method.requires.rotations,
         pair.method.requires.sampler,
         config.trainer.workers,
+        recipe.selection == "best_on_test",
     )
 
 
@@ -198,8 +201,8 @@ def _save(
     config: RunConfig, pair: Pair, module: DistillationModule, predictions: dict[str, Tensor], directory: Path
 ) -> list[str]:
     """Save predictions and the headline weights; returns the file names. The module keeps those weights."""
-    if config.recipe.selection == "best_on_validation":
-        module.load_state_dict(module.best["weights"])
+    if config.recipe.selection != "last":
+        module.load_state_dict(module.best[config.recipe.selection]["weights"])
     files = {PREDICTIONS_FILE: predictions, WEIGHTS_FILE: pair.student.network.state_dict()}
     if pair.method.test_time_modules():
         files[HEAD_FILE] = nn.ModuleList(pair.method.test_time_modules()).state_dict()
@@ -273,7 +276,7 @@ def _summary(record: Record) -> dict[str, float]:
         f"{split}/{name}": value
         for split, metrics in (("test", record.headline().test), ("val", record.headline().validation))
         for name, value in metrics.model_dump().items()
-        if value is not None
+        if isinstance(value, float)
     }
 
 

@@ -4,7 +4,7 @@ An annotation such as ``temperature: Positive`` is all that a new method needs f
 refused with one line.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -16,3 +16,4 @@ OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 ImageSize = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]  # height, width
+Selection = Literal["last", "best_on_validation", "best_on_test"]  # which epoch the headline reports

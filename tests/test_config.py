@@ -59,8 +59,8 @@ UNKNOWN_KEYS = {
     "+student.kwarg=3": "student.kwarg: unknown key; did you mean 'kwargs'?",
     "+method.temprature=2": "method.temprature: unknown key; did you mean 'temperature'?",
     "+recipe.epoch=2": "recipe.epoch: unknown key; did you mean 'epochs'?",
-    "+recipe.augmentation.crops=1": (
-        "recipe.augmentation.crops: unknown key; did you mean 'resized_crop', 'crop_padding'?"
+    "+recipe.augmentation.crop=1": (
+        "recipe.augmentation.crop: unknown key; did you mean 'resized_crop', 'crop_padding'?"
     ),
     "+recipe.optimizer.momentun=0.9": "recipe.optimizer.momentun: unknown key; did you mean 'momentum'?",
     "+recipe.scheduler.T_mx=3": "recipe.scheduler.T_mx: unknown key; did you mean 'T_max'?",

@@ -104,12 +104,16 @@ def computed(case: Case, name: str, outputs: dict[str, Tensor], inputs: Inputs) 
     return inputs.gradient(outputs[wanted], name.removeprefix("grad_total_").removeprefix("grad_"))
 
 
-def compare(case: Case, name: str, got: Tensor, stored: np.ndarray, dtype: torch.dtype) -> None:
+def compare_form(case: Case, name: str, got: Tensor, stored: np.ndarray, dtype: torch.dtype) -> None:
     wanted = dtype if np.issubdtype(stored.dtype, np.floating) else torch.int64
     if got.dtype != wanted:
         fail(f"{case['id']}: {name} is {got.dtype}, not {wanted}")
     if got.shape != stored.shape:
         fail(f"{case['id']}: {name} has shape {tuple(got.shape)}, the reference {stored.shape}")
+
+
+def compare(case: Case, name: str, got: Tensor, stored: np.ndarray, dtype: torch.dtype) -> None:
+    compare_form(case, name, got, stored, dtype)
     allowed = case["tolerance"].get(name, {"rtol": 0.0, "atol": 0.0})  # indices are exact
     expected, tolerance = stored, {key: allowed[key] for key in ("rtol", "atol")}
     # A reference whose runs in both types agree to the last bit computes in float32 whatever it is given.
@@ -137,6 +141,36 @@ def test_the_manifest_is_readable():
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 def test_golden(case: Case, dtype: torch.dtype):
     check(case, ROWS, FOLDER, dtype)
+
+
+# Methods whose vectors are not distributed: their rows take the arrays that are listed, and give all outputs.
+
+WITHOUT_VECTORS: list[Case] = json.loads((SHIPPED / "without_vectors.json").read_text(encoding="utf-8"))["cases"]
+
+
+def arbitrary(description: dict[str, Any], seed: int) -> np.ndarray:
+    """Numbers of the listed shape and type; integers are class indices."""
+    generator, shape = np.random.default_rng(seed), tuple(description["shape"])
+    if description["dtype"].startswith("int"):
+        return generator.integers(2, size=shape)
+    return np.asarray(generator.standard_normal(shape), dtype=description["dtype"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("case", WITHOUT_VECTORS, ids=[case["method"] for case in WITHOUT_VECTORS])
+def test_a_row_without_vectors_takes_and_gives_what_is_listed(case: Case, dtype: torch.dtype):
+    case = {**case, "id": case["method"]}
+    assert case["method"] in ROWS, f"tests/golden_rows/ needs a row of {case['method']!r}"
+    stored = {name: arbitrary(case["arrays"][name], seed) for seed, name in enumerate(case["arrays"])}
+    inputs = Inputs(case, stored, dtype)
+    outputs = ROWS[case["method"]](case, inputs.arrays)
+    for name, description in case["arrays"].items():
+        if description["role"] == "output":
+            got = computed(case, name, outputs, inputs)
+            compare_form(case, name, got, stored[name], dtype)
+            assert got.isfinite().all(), name
+            assert got.any(), f"{name} is zero"
+    assert all(torch.equal(inputs.arrays[name], before) for name, before in inputs.teacher.items())
 
 
 # The tests below are of the check itself: it must fail, and say why.

@@ -175,6 +175,23 @@ def test_the_selection_rule_decides_which_weights_are_saved(train, shared):
     assert not weights_predict(shared / best.run_id, "last")
 
 
+def test_the_test_split_selects_only_where_the_recipe_says_so(train, shared):
+    """As published tables did it; such a record says so, and keeps the honest numbers beside it."""
+    settings = ["method=scratch", *NO_TEACHER, "recipe.epochs=4", "recipe.batch_size=16", "recipe.optimizer.lr=0.2"]
+    plain = train(*settings)
+    best = train(*settings, "recipe.selection=best_on_test")
+    tested = [row["test/top1"] for row in best.history]
+    assert best.headline() == best.metrics.best_on_test
+    assert best.metrics.best_on_test.test.top1 == max(tested)
+    assert tested[best.metrics.best_on_test.epoch - 1] == max(tested)
+    assert best.metrics.last == plain.metrics.last
+    assert best.metrics.last.test.top1 == tested[-1]
+    assert weights_predict(shared / best.run_id, "best_on_test")
+    assert best.metrics.best_on_validation == plain.metrics.best_on_validation
+    assert plain.metrics.best_on_test is None
+    assert not any(name.startswith("test/") for row in plain.history for name in row)
+
+
 # --- What a run does not disturb ---
 
 
@@ -436,10 +453,10 @@ def uninterrupted(tmp_path_factory):
 
 
 def comparable(runs: Path, run_id: str) -> dict:
-    """Everything that a run leaves, byte by byte, apart from its times."""
+    """Everything that a run leaves, byte by byte, apart from its times and cost."""
     folder = runs / run_id
     record = json.loads((folder / RECORD_FILE).read_text())
-    del record["times"]
+    del record["times"], record["cost"]
     files = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
     assert files == {".lock", "record.json", "state.json", WEIGHTS_FILE, PREDICTIONS_FILE}
     return {

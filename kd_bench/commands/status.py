@@ -34,6 +34,6 @@ def run(options: argparse.Namespace) -> int:
         while True:
             status = read_status(runs, options.name)
             live.update(Text("\n".join(summary_lines(status.tasks))), refresh=True)
-            if not {"running", "waiting"} & {task.state for task in status.tasks}:
+            if status.ended():
                 return 0
             time.sleep(2)

@@ -1,22 +1,36 @@
 """What a network costs at test time."""
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from kd_bench.data.batch import DataSpec
 from kd_bench.methods.base import Method
+from kd_bench.models.checkpoints import as_bytes
+from kd_bench.models.ensemble import Ensemble
 from kd_bench.models.features import FeatureTap
 
 
-def parameters(tap: FeatureTap, method: Method | None = None) -> int:
+def parameters(tap: FeatureTap, method: Method | None = None, trainable: bool = False) -> int:
     """Parameters that a prediction needs: the network and what the method adds at test time, each counted once.
 
     What a method turned off in the student, as one does that puts another head in place of its own, is not needed.
+
+    Args:
+        trainable: only those that training may change.
     """
     network = [p for p in tap.parameters() if method is None or p.requires_grad]
     added = [p for module in (method.test_time_modules() if method else []) for p in module.parameters()]
-    return sum(parameter.numel() for parameter in {*network, *added})
+    return sum(parameter.numel() for parameter in {*network, *added} if parameter.requires_grad or not trainable)
+
+
+def file_bytes(tap: FeatureTap, method: Method | None = None) -> int:
+    """Size of the weights as safetensors files: buffers and headers included."""
+    taps = tap.taps() if isinstance(tap, Ensemble) else [tap]
+    heads = method.test_time_modules() if method else []
+    files = [*(each.network for each in taps), *([nn.ModuleList(heads)] if heads else [])]
+    return sum(len(as_bytes(module.state_dict())) for module in files)
 
 
 def adapter_parameters(method: Method) -> int:

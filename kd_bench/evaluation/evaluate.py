@@ -1,18 +1,19 @@
 """A trained module to predictions, and predictions to metrics."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from kd_bench.data.datamodule import ImageDataModule
 from kd_bench.distillation import DistillationModule, cloned
+from kd_bench.evaluation.calibration import fit_temperature, reliability
+from kd_bench.evaluation.classes import class_metrics, disagreements
 from kd_bench.evaluation.metrics import split_metrics
 from kd_bench.evaluation.predictions import predict
 from kd_bench.models.features import FeatureTap
 from kd_bench.runs.measured import Metrics, SelectedMetrics
 
 SPLITS = ("validation", "test")
+NO_TEMPERATURE = "the validation split has no best temperature: all of it is right, or no more than by chance"
 
 
 def teacher_predictions(tap: FeatureTap, data: ImageDataModule) -> dict[str, Tensor]:
@@ -26,7 +27,7 @@ def student_predictions(
     """What ``predictions.safetensors`` holds. The module keeps its last weights."""
     result: dict[str, Tensor] = {}
     last = cloned(module)
-    for rule, weights in (("best_on_validation", module.best["weights"]), ("last", last)):
+    for rule, weights in (*((rule, kept["weights"]) for rule, kept in module.best.items()), ("last", last)):
         module.load_state_dict(weights)
         for split in SPLITS:
             loader = data.evaluation_loader(getattr(data, split))
@@ -40,19 +41,31 @@ def student_predictions(
 
 
 def metrics_of(predictions: dict[str, Tensor], epochs: dict[str, int]) -> Metrics:
-    """Every metric of a run, from its predictions alone.
+    """Every metric of a run that follows from its predictions alone.
 
     Args:
-        epochs: training epochs done by the weights of each rule, ``last`` and ``best_on_validation``.
+        epochs: training epochs done by the weights of each rule: ``last``, ``best_on_validation`` and, where the
+            recipe selects so, ``best_on_test``.
+
+    Raises:
+        Diverged: a logit is not finite.
     """
+    return Metrics(**{rule: _selected(predictions, rule, epoch) for rule, epoch in epochs.items()})
 
-    def of(rule: str) -> SelectedMetrics:
-        splits: dict[str, Any] = {
-            split: split_metrics(
-                predictions[f"{split}/{rule}"], predictions[f"{split}/targets"], predictions.get(f"{split}/teacher")
-            )
-            for split in SPLITS
-        }
-        return SelectedMetrics(epoch=epochs[rule], **splits)
 
-    return Metrics(last=of("last"), best_on_validation=of("best_on_validation"))
+def _selected(predictions: dict[str, Tensor], rule: str, epoch: int) -> SelectedMetrics:
+    def of(split: str) -> tuple[Tensor, Tensor, Tensor | None]:
+        return predictions[f"{split}/{rule}"], predictions[f"{split}/targets"], predictions.get(f"{split}/teacher")
+
+    validation = split_metrics(*of("validation"))
+    temperature = fit_temperature(*of("validation")[:2])
+    logits, targets, teacher = of("test")
+    return SelectedMetrics(
+        epoch=epoch,
+        validation=validation,
+        test=split_metrics(logits, targets, teacher, temperature),
+        classes=class_metrics(logits, targets, teacher),
+        reliability=reliability(logits, targets),
+        exemplars=None if teacher is None else disagreements(logits, targets, teacher),
+        not_measured={} if temperature else {"test.scaled": NO_TEMPERATURE},
+    )

@@ -41,8 +41,14 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write a safetensors file, atomically. Tied weights are written out each."""
-    write_atomically(path, save({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}))
+    """Write a safetensors file, atomically."""
+    write_atomically(path, as_bytes(tensors))
+
+
+def as_bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    """The content of a safetensors file. Tied weights are written out each."""
+    content: bytes = save({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()})
+    return content
 
 
 def read_plain(path: Path) -> Any:

@@ -102,6 +102,14 @@ class Exemplars(Strict):
     teacher_confidence: list[Fraction]
 
 
+class Reliability(Strict):
+    """Test samples by the confidence of their prediction, in 15 equal-width bins: what the ECE is computed from."""
+
+    samples: list[Count]
+    correct: list[Count]
+    confidence: Annotated[list[Fraction | None], Field(description="mean of each bin; null where it is empty")]
+
+
 class SelectedMetrics(Strict):
     """Metrics of the weights that one selection rule picks."""
 
@@ -109,6 +117,7 @@ class SelectedMetrics(Strict):
     validation: SplitMetrics
     test: SplitMetrics
     classes: ClassMetrics | None = None
+    reliability: Reliability | None = None
     exemplars: Annotated[Exemplars | None, Field(description="null without a teacher")] = None
     not_measured: Reasons = {}
 
@@ -116,6 +125,10 @@ class SelectedMetrics(Strict):
 class Metrics(Strict):
     last: SelectedMetrics
     best_on_validation: SelectedMetrics
+    best_on_test: Annotated[
+        SelectedMetrics | None,
+        Field(description="the epoch that the test split itself picked: too good; null unless the recipe selects so"),
+    ] = None
 
 
 class Fidelity(Strict):
@@ -205,7 +218,7 @@ class Latency(Strict):
 
 
 class FullEvaluation(Strict):
-    """What ``evaluation=full`` measures of the headline weights beyond their predictions."""
+    """Of the headline weights, what predictions alone do not give."""
 
     embedding_cka: Annotated[Fraction | None, Field(description="linear CKA of the two embeddings, test split")] = None
     train_fidelity: TrainFidelity | None = None

@@ -4,11 +4,15 @@ import os
 import platform
 import socket
 import subprocess
+import sys
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+
+if sys.platform != "win32":
+    import resource
 
 from kd_bench import __version__
 from kd_bench.paths import CHECKOUT
@@ -20,7 +24,6 @@ _PACKAGES = (
     "timm",
     "pytorch-lightning",
     "hydra-core",
-    "torchmetrics",
     "wandb",
     "numpy",
     "scikit-learn",
@@ -60,6 +63,14 @@ def hardware(device: torch.device) -> Hardware:
         device=name,
         threads=torch.get_num_threads(),
     )
+
+
+def peak_memory_bytes() -> int | None:
+    """Most memory that this process has held so far; None where the system does not say."""
+    if sys.platform == "win32":
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 @cache

@@ -8,16 +8,17 @@ percent; a quantity that was not measured is ``null``, never 0 and never NaN.
 """
 
 import json
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from kd_bench.errors import IntegrityError
 from kd_bench.runs.files import write_atomically
 from kd_bench.runs.measured import FullEvaluation, Metrics, SelectedMetrics, Strict, TrainingCost
-from kd_bench.types import Count, Fraction, NonNegative
+from kd_bench.types import Count, Fraction, NonNegative, Selection
 
 SCHEMA_VERSION: Literal[2] = 2
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
@@ -50,7 +51,7 @@ class NetworkInfo(Strict):
         list[int], Field(min_length=2, max_length=2, description="height and width that it gets its images in")
     ]
     trainable_parameters: Annotated[
-        Count | None, Field(description="of those needed at test time, trained in this run")
+        Count | None, Field(description="of the student's, those that training may change")
     ] = None
     file_bytes: Annotated[Count | None, Field(description="of its weights as safetensors")] = None
 
@@ -116,7 +117,7 @@ class Record(Strict):
     student: NetworkInfo
     method: MethodInfo
     recipe: str
-    selection: Literal["last", "best_on_validation"]
+    selection: Selection
     seed: Count
     config: Annotated[dict[str, Any], Field(description="the resolved configuration, as composed")]
     code: CodeInfo
@@ -128,11 +129,18 @@ class Record(Strict):
     imported_from: Annotated[str | None, Field(description="name of the file that the weights came from, if any")]
     artifacts: Annotated[dict[str, Sha256], Field(description="files beside the record and their sha256")]
     cost: TrainingCost | None = None
-    full: Annotated[FullEvaluation | None, Field(description="null unless asked for: evaluation=full")] = None
+    full: Annotated[FullEvaluation | None, Field(description="beyond predictions; null unless measured")] = None
+
+    @model_validator(mode="after")
+    def _has_its_headline(self) -> "Record":
+        if (self.selection == "best_on_test") != (self.metrics.best_on_test is not None):
+            raise ValueError("metrics.best_on_test belongs to selection=best_on_test")
+        return self
 
     def headline(self) -> SelectedMetrics:
         """The metrics that the recipe's selection rule puts in the headline."""
-        return self.metrics.last if self.selection == "last" else self.metrics.best_on_validation
+        selected: SelectedMetrics = getattr(self.metrics, self.selection)
+        return selected
 
 
 def write_record(record: Record, path: Path) -> None:
@@ -145,13 +153,44 @@ def read_record(path: Path) -> Record:
     Raises:
         IntegrityError: the file is not a record of this schema; the message lists every problem at once.
     """
+    found = parsed_record(path)
+    if isinstance(found, list):
+        raise IntegrityError(f"{path} is not a valid record: {'; '.join(found)}")
+    return found
+
+
+def parsed_record(path: Path) -> Record | list[str]:
+    """A record, or every problem of its file.
+
+    Raises:
+        IntegrityError: the file cannot be read.
+    """
     try:
-        return Record.model_validate_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        record = Record.model_validate_json(text)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise IntegrityError(f"{path} is not a valid record: {problems}") from None
+        return problems_in(error)
     except (OSError, UnicodeDecodeError) as error:
         raise IntegrityError(f"{path} cannot be read: {error}") from None
+    twice = _repeated_keys(text)
+    return [f"{key}: stands twice in one object" for key in twice] or record
+
+
+def problems_in(error: ValidationError, prefix: str = "") -> list[str]:
+    """Key and reason of each problem that pydantic found."""
+    return [f"{prefix}{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
+
+
+def _repeated_keys(text: str) -> list[str]:
+    """Keys that one object has twice: people and programs would read different values."""
+    twice: list[str] = []
+
+    def count(pairs: list[tuple[str, Any]]) -> None:
+        if len(dict(pairs)) < len(pairs):  # hardly ever, and boards read many records
+            twice.extend(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+
+    json.loads(text, object_pairs_hook=count)
+    return twice
 
 
 def schema_text() -> str:

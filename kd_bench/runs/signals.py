@@ -1,4 +1,8 @@
-"""SIGINT and SIGTERM end a run at once and in order: every file is written atomically, so any moment is a safe one."""
+"""SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 end a run at once and in order.
+
+Every file is written atomically, so any moment is a safe one. SIGUSR1 and SIGUSR2 are what schedulers send when the
+time is nearly over.
+"""
 
 import signal
 import threading
@@ -8,21 +12,23 @@ from types import FrameType
 
 from kd_bench.errors import Interrupted, Preempted
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
 
 @contextmanager
 def stop_signals() -> Iterator[None]:
-    """Turn the first SIGINT into :class:`Interrupted` and SIGTERM into :class:`Preempted`; a second one kills."""
+    """Turn the first SIGINT into :class:`Interrupted`, any other into :class:`Preempted`; a second one kills."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOPPING}
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in before:
             signal.signal(each, signal.SIG_DFL)
-        if number == signal.SIGTERM:
-            raise Preempted("stopped by SIGTERM; the same command resumes")
-        raise Interrupted("stopped by the user; the same command resumes")
+        if number == signal.SIGINT:
+            raise Interrupted("stopped by the user; the same command resumes")
+        raise Preempted(f"stopped by {signal.Signals(number).name}; the same command resumes", number)
 
     for number in before:
         signal.signal(number, stop)

@@ -51,6 +51,22 @@ def compose_study(name: str, overrides: list[str]) -> list[StudyRun]:
         ]
 
 
+def compose_list(labelled: list[tuple[str, list[str]]]) -> list[StudyRun]:
+    """The runs of a study that is no grid: labels, each with its overrides of ``conf/train.yaml``.
+
+    Raises:
+        ConfigError: an override that does not fit.
+    """
+    runs = []
+    with composing():
+        for label, overrides in labelled:
+            try:
+                runs.append(StudyRun(label, composed("train", overrides)))
+            except (HydraException, OmegaConfBaseException) as error:
+                raise ConfigError(explain(error, overrides)) from error
+    return runs
+
+
 def study_runs(name: str, overrides: list[str]) -> Path:
     """Where the runs of a study go.
 

@@ -23,6 +23,8 @@ from kd_bench.train import data_module
 
 @dataclass(frozen=True)
 class _Checked:
+    """A run and its objects, which have no weights: planning asks for their structure, of hundreds of runs at once."""
+
     cfg: DictConfig
     config: RunConfig
     pair: Pair
@@ -39,11 +41,12 @@ def plan(points: list[StudyRun], estimate: bool = False, skip_refused: bool = Fa
         ConfigError: lists every point of the grid that is wrong; none has been started.
         IntegrityError: the data set is absent or damaged.
     """
-    checked = [(point, _checked(point.cfg)) for point in points]
+    pairs: dict[str, Pair] = {}
+    checked = [(point, _checked_or_why_not(point.cfg, pairs)) for point in points]
     problems = [f"{point.label}: {one}" for point, one in checked if isinstance(one, str)]
     if problems and not skip_refused:
         raise ConfigError(f"{len(problems)} of {len(points)} runs are wrong, none was started: {'; '.join(problems)}")
-    planner = _Planner(estimate)
+    planner = _Planner(estimate, pairs)
     refused = []
     for number, (point, one) in enumerate(checked):
         if isinstance(one, str):
@@ -53,20 +56,41 @@ def plan(points: list[StudyRun], estimate: bool = False, skip_refused: bool = Fa
     return [*planner.tasks.values(), *refused]
 
 
-def _checked(cfg: DictConfig) -> _Checked | str:
-    """The objects of a run, or why it is refused."""
+def _checked_or_why_not(cfg: DictConfig, pairs: dict[str, Pair]) -> _Checked | str:
     try:
-        config = check(cfg)
-        return _Checked(cfg, config, build(config))
+        return _checked(cfg, pairs)
     except ConfigError as error:
         return str(error)
 
 
+def _checked(cfg: DictConfig, pairs: dict[str, Pair]) -> _Checked:
+    """A run and its objects.
+
+    Args:
+        pairs: those built before, one for all seeds.
+
+    Raises:
+        ConfigError: the run is refused.
+    """
+    config = check(cfg)
+    kind = _key(config.model_copy(update={"seed": 0}))
+    if kind not in pairs:
+        pairs[kind] = _weightless(build(config))
+    return _Checked(cfg, config, pairs[kind])
+
+
+def _weightless(pair: Pair) -> Pair:
+    for part in (pair.student, pair.teacher, *pair.previous, pair.source, pair.method):
+        if part is not None:
+            part.to("meta")
+    return pair
+
+
 class _Planner:
-    def __init__(self, estimate: bool) -> None:
+    def __init__(self, estimate: bool, pairs: dict[str, Pair]) -> None:
         self.tasks: dict[str, Task] = {}
         self._records: dict[str, Record | None] = {}
-        self._estimate = estimate
+        self._estimate, self._pairs = estimate, pairs
         self._step_seconds: dict[str, float] = {}
 
     def add(self, label: str, one: _Checked, role: Role) -> str:
@@ -86,9 +110,9 @@ class _Planner:
         return key
 
     def _earlier(self, cfg: DictConfig, role: Role) -> tuple[str, _Checked, Role]:
-        config = check(cfg)
-        name = "teacher" if role == "teacher" else config.names.method
-        return f"{name} {config.student.name} seed {config.seed}", _Checked(cfg, config, build(config)), role
+        one = _checked(cfg, self._pairs)
+        name = "teacher" if role == "teacher" else one.config.names.method
+        return f"{name} {one.config.student.name} seed {one.config.seed}", one, role
 
     def _run_id(self, one: _Checked, arrays: ImageArrays) -> str | None:
         def obtain(cfg: DictConfig, role: Role) -> Record:
@@ -108,10 +132,15 @@ class _Planner:
         same = [config.dataset.image_size, config.teacher.model_dump(), config.student.model_dump(), config.method]
         kind = _hash([*same, config.recipe.batch_size, config.trainer.model_dump()])
         if kind not in self._step_seconds:
-            self._step_seconds[kind] = step_cost(config, one.pair)["seconds"]
+            self._step_seconds[kind] = step_cost(config, build(config))["seconds"]
         samples = len(data_module(config, one.pair, arrays).train)
-        epochs = config.recipe.epochs + one.pair.method.pretrain_epochs
-        return epochs * math.ceil(samples / config.recipe.batch_size) * self._step_seconds[kind]
+        return training_steps(config, one.pair, samples) * self._step_seconds[kind]
+
+
+def training_steps(config: RunConfig, pair: Pair, samples: int) -> int:
+    """Of all epochs, pretraining included, on ``samples`` training images."""
+    epochs = config.recipe.epochs + pair.method.pretrain_epochs
+    return epochs * math.ceil(samples / config.recipe.batch_size)
 
 
 class _Unfinished(Exception):

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+import warnings
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
@@ -10,12 +11,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kd_bench.errors import ConfigError, IntegrityError
-from kd_bench.leaderboard.columns import percent
 from kd_bench.leaderboard.escape import visible
+from kd_bench.leaderboard.columns import percent
 from kd_bench.runs.directory import finished
 from kd_bench.runs.files import write_atomically
 from kd_bench.runs.states import now, process_is_gone, read_state
-from kd_bench.studies.tasks import FAILED, Outcome, Task, TaskState, first_outcome
+from kd_bench.studies.tasks import Outcome, Task, TaskState, first_outcome
 
 SECONDS_BETWEEN_WRITES = 1.0
 FOLDER = "studies"
@@ -46,8 +47,13 @@ class StudyStatus(BaseModel):
     updated_at: datetime
     tasks: list[TaskStatus]
 
-    def counts(self) -> dict[str, int]:
-        return dict(Counter(task.state for task in self.tasks))
+    def abandoned(self) -> bool:
+        """Whether the process that runs the study is gone from this host."""
+        return self.host == socket.gethostname() and process_is_gone(self.pid)
+
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.abandoned() or not {"running", "waiting"} & {task.state for task in self.tasks}
 
 
 def study_file(runs: Path, study: str) -> Path:
@@ -83,7 +89,10 @@ class ProgressFile:
             updated_at=now(),
             tasks=list(self.tasks.values()),
         )
-        write_atomically(self.path, status.model_dump_json(indent=1) + "\n")
+        try:
+            write_atomically(self.path, status.model_dump_json(indent=1) + "\n")
+        except IntegrityError as error:  # the runs say for themselves what a full disk does to them
+            warnings.warn(f"{error}; kd-bench status is out of date", stacklevel=2)
 
 
 def _status(task: Task, outcome: Outcome) -> TaskStatus:
@@ -117,24 +126,27 @@ def read_status(runs: Path, study: str) -> StudyStatus:
         status = StudyStatus.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError) as error:
         raise IntegrityError(f"{path} is not the status of a study: {str(error).splitlines()[0]}") from None
-    if status.host != socket.gethostname() or not process_is_gone(status.pid):
+    if not status.abandoned():
         return status
     return status.model_copy(update={"tasks": [_looked_up(task, runs) for task in status.tasks]})
 
 
 def _looked_up(task: TaskStatus, runs: Path) -> TaskStatus:
     """The state that the run's own directory tells, after the end of the study's process."""
-    if task.run_id is None or task.state in ("completed", "blocked", "refused"):
+    if task.state in ("completed", "blocked", "refused"):
         return task
-    if (record := finished(runs / task.run_id)) is not None:
+    directory = runs / task.run_id if task.run_id else None
+    if directory and (record := finished(directory)) is not None:
         update = {"state": "completed", "cause": "", "top1": record.headline().test.top1}
         return task.model_copy(update=update)
-    if task.state in FAILED or not (runs / task.run_id).is_dir():
+    if task.state != "running":
         return task
     try:
-        state = read_state(runs / task.run_id)
-    except IntegrityError as error:
-        return task.model_copy(update={"state": "stale", "cause": str(error)})
+        state = read_state(directory) if directory else None
+    except IntegrityError:
+        state = None
+    if state is None or state.state == "completed":
+        return task.model_copy(update={"state": "stale", "cause": "ended with the process of the study"})
     return task.model_copy(update={"state": state.state, "cause": state.cause})
 
 

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from kd_bench.errors import IntegrityError, SweepError
-from kd_bench.studies.grid import compose_study, study_runs
+from kd_bench.studies.grid import StudyRun, compose_study, study_runs
 from kd_bench.studies.progress import ProgressFile, study_file, study_logs, summary_lines
 from kd_bench.studies.scheduling import Options, Scheduler, check_options, make_plan
-from kd_bench.studies.tasks import FAILED, Outcome, Task
+from kd_bench.studies.tasks import Outcome, Task
 
 
 def run_study(name: str, overrides: list[str], options: Options, skip_refused: bool = False) -> Path:
@@ -26,7 +26,19 @@ def run_study(name: str, overrides: list[str], options: Options, skip_refused: b
         Interrupted: stopped; the same call goes on.
     """
     check_options(options)
-    tasks, runs = planned(name, overrides, skip_refused=skip_refused)
+    runs = study_runs(name, overrides)
+    run_points(name, compose_study(name, overrides), runs, options, skip_refused)
+    return runs
+
+
+def run_points(name: str, points: list[StudyRun], runs: Path, options: Options, skip_refused: bool = False) -> None:
+    """The same for a study that is given as its runs.
+
+    Args:
+        runs: where they go.
+    """
+    check_options(options)
+    tasks = _planned(name, points, runs, False, skip_refused)
     done = sum(task.done for task in tasks)
     print(f"{len(tasks)} runs, {done} of them finished; {options.jobs} at a time", flush=True)
     for task in tasks:
@@ -43,15 +55,12 @@ def run_study(name: str, overrides: list[str], options: Options, skip_refused: b
             outcomes = Scheduler(tasks, options, study_logs(runs, name), listen).run()
         finally:
             file.write()
-    failed = [task for task in tasks if outcomes[task.key].state in FAILED]
-    left = sum(outcome.state not in ("completed", "refused") for outcome in outcomes.values())
-    if left or failed:
-        print("\n".join(summary_lines(list(file.tasks.values()))), flush=True)
+    left = [task for task in tasks if outcomes[task.key].state not in ("completed", "refused")]
     if left:
-        causes = "; ".join(f"{task.label}: {outcomes[task.key].cause}" for task in failed[:5])
-        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
-        raise SweepError(f"{left} of {len(tasks)} runs are not finished: {causes}{more}")
-    return runs
+        print("\n".join(summary_lines(list(file.tasks.values()))), flush=True)
+        causes = [f"{task.label}: {cause}" for task in left if (cause := outcomes[task.key].cause)]
+        more = f" and {len(causes) - 5} more" if len(causes) > 5 else ""
+        raise SweepError(f"{len(left)} of {len(tasks)} runs are not finished: {'; '.join(causes[:5])}{more}")
 
 
 def planned(
@@ -62,14 +71,17 @@ def planned(
     Raises:
         ConfigError, IntegrityError: see ``planning.plan``.
     """
-    points = compose_study(name, overrides)
     runs = study_runs(name, overrides)
+    return _planned(name, compose_study(name, overrides), runs, estimate, skip_refused), runs
+
+
+def _planned(name: str, points: list[StudyRun], runs: Path, estimate: bool, skip_refused: bool) -> list[Task]:
     log = study_logs(runs, name) / "planning.log"
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise IntegrityError(f"{log.parent} cannot be written: {error}") from error
-    return make_plan(points, estimate, skip_refused, log), runs
+    return make_plan(points, estimate, skip_refused, log)
 
 
 def cost_lines(tasks: list[Task], jobs: int) -> list[str]:
@@ -103,12 +115,13 @@ class _Display:
     def __init__(self, progress: Progress, runs: int) -> None:
         self._progress, self._count, self._ended = progress, runs, 0
         self._runs = progress.add_task("runs", total=runs)
-        self._bars = {}  # type: ignore[var-annotated]
+        self._bars: dict[str, TaskID] = {}
 
     def update(self, task: Task, outcome: Outcome) -> None:
         if outcome.state == "running":
-            bar = self._bars.setdefault(task.key, self._progress.add_task(task.label, total=None))
-            self._progress.update(bar, completed=outcome.epoch, total=outcome.epochs or None)
+            if task.key not in self._bars:
+                self._bars[task.key] = self._progress.add_task(task.label, total=None)
+            self._progress.update(self._bars[task.key], completed=outcome.epoch, total=outcome.epochs or None)
             return
         if (bar := self._bars.pop(task.key, None)) is not None:
             self._progress.remove_task(bar)

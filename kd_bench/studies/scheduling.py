@@ -5,21 +5,22 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from kd_bench.errors import ConfigError, Interrupted, KDBenchError, Preempted
+from kd_bench.errors import ConfigError, IntegrityError, Interrupted, KDBenchError, Preempted
+from kd_bench.runs.states import State
 from kd_bench.studies.grid import StudyRun
-from kd_bench.studies.tasks import FAILED, Outcome, Task, first_outcome
+from kd_bench.studies.tasks import FAILED, UNFINISHED, Done, Epoch, Failed, Outcome, Planned, Task, first_outcome
 
-GRACE_SECONDS = 30.0  # for a run that is told to stop
+GRACE_SECONDS = 30.0  # for a process that is told to stop, or has said its last word
 TICK_SECONDS = 0.5
 PRELOADED = ["kd_bench.studies.worker", "sklearn.datasets", "torchmetrics"]
-WRONG = 2  # exit code of a wrong configuration, which no second attempt puts right
+WRONG = ConfigError.exit_code  # no second attempt puts a configuration right
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,26 @@ Listen = Callable[[Task, Outcome], None]
 
 @dataclass
 class _Job:
-    """A process at work on a task."""
+    """A process at work on a task.
+
+    Attributes:
+        message: its last word, if it has spoken it.
+        stopped: the state that the task gets for having been told to stop, and why.
+    """
 
     task: Task
     process: BaseProcess
     connection: Connection
     started: float
     outcome: Outcome
-    message: Any = None
-    exit_code: int = field(default=0)
+    message: Done | Failed | None = None
+    stopped: tuple[State, str] | None = None
+
+    def stop(self, state: State, cause: str) -> None:
+        """Tell the process to stop, once: a second signal would kill it on the spot."""
+        if self.stopped is None:
+            self.stopped = state, cause
+            self.process.terminate()
 
 
 def _context() -> Any:
@@ -84,22 +96,17 @@ def make_plan(points: list[StudyRun], estimate: bool, skip_refused: bool, log: P
     """
     process, connection = _start("plan_job", points, estimate, skip_refused, log)
     try:
-        message = connection.recv()
+        message: Planned | Failed = connection.recv()
     except EOFError:
         process.join()
-        raise KDBenchError(f"planning the study ended with exit code {process.exitcode}; see {log}") from None
+        raise KDBenchError(f"planning the study {_ending(process.exitcode)}; see {log}") from None
     finally:
         connection.close()
     process.join()
-    if hasattr(message, "cause"):
-        raise _error(message.exit_code)(message.cause)
-    tasks: list[Task] = message.result
-    return tasks
-
-
-def _error(exit_code: int) -> type[KDBenchError]:
-    kinds: list[type[KDBenchError]] = [*KDBenchError.__subclasses__(), KDBenchError]
-    return next((kind for kind in kinds if kind.exit_code == exit_code), KDBenchError)
+    if isinstance(message, Failed):
+        kinds: dict[int, type[KDBenchError]] = {kind.exit_code: kind for kind in (ConfigError, IntegrityError)}
+        raise kinds.get(message.exit_code, KDBenchError)(message.cause)
+    return message.tasks
 
 
 class Scheduler:
@@ -123,11 +130,15 @@ class Scheduler:
             Interrupted: SIGINT or SIGTERM came; the runs under way have been told to stop and can be resumed.
         """
         try:
-            with _signals():
-                while self._start_ready() or self.jobs:
+            with _noted_signals() as signals:
+                while not signals and (self._start_ready() or self.jobs):
                     self._wait()
+                self._stop_all()
         finally:
-            self._stop_all()
+            for job in self.jobs:
+                job.process.kill()
+        if signals:
+            raise signals[0]
         return self.outcomes
 
     @property
@@ -141,11 +152,12 @@ class Scheduler:
             self._stop_all()
             return False
         for task in self._waiting():
-            states = [self.outcomes[key].state for key in task.after]
-            if failed := [key for key in task.after if self.outcomes[key].state in FAILED]:
-                cause = f"not started: {self.tasks[failed[0]].label} failed"
+            missing = [key for key in task.after if self.outcomes[key].state != "completed"]
+            if ended := [key for key in missing if self.outcomes[key].state in UNFINISHED]:
+                first = ended[0]
+                cause = f"not started: {self.tasks[first].label} {self.outcomes[first].state}"
                 self._set(task, replace(self.outcomes[task.key], state="blocked", cause=cause))
-            elif all(state == "completed" for state in states) and len(self.jobs) < self.options.jobs:
+            elif not missing and len(self.jobs) < self.options.jobs:
                 self._launch(task)
         return bool(self._waiting())
 
@@ -164,89 +176,87 @@ class Scheduler:
         self.listen(task, outcome)
 
     def _wait(self) -> None:
-        for ready in wait([job.connection for job in self.jobs], timeout=TICK_SECONDS):
-            self._hear(next(job for job in self.jobs if job.connection is ready))
+        # The end of a process shows in its sentinel even where a process of its own keeps the connection open.
+        wait([end for job in self.jobs for end in (job.connection, job.process.sentinel)], timeout=TICK_SECONDS)
         for job in list(self.jobs):
-            if self.options.minutes is not None and time.monotonic() - job.started > 60 * self.options.minutes:
-                self._end(job, f"took longer than {self.options.minutes:g} minutes; the next attempt resumes it")
+            minutes = (time.monotonic() - job.started) / 60
+            if not self._hear(job) or job.message or not job.process.is_alive():
+                self._end(job)
+            elif self.options.minutes is not None and minutes > self.options.minutes:
+                job.stop("failed", f"took longer than {self.options.minutes:g} minutes; the next attempt resumes it")
+                self._end(job)
 
-    def _hear(self, job: _Job) -> None:
+    def _hear(self, job: _Job) -> bool:
+        """Take in what a process has said; whether it may say more."""
         try:
-            message = job.connection.recv()
+            while job.connection.poll():
+                message: Epoch | Done | Failed = job.connection.recv()
+                if not isinstance(message, Epoch):
+                    job.message = message
+                    continue
+                job.outcome = replace(job.outcome, run_id=message.run_id, epoch=message.done, epochs=message.epochs)
+                self._set(job.task, job.outcome)
         except (EOFError, OSError):
-            self._end(job)
-            return
-        if hasattr(message, "done"):
-            job.outcome = replace(
-                job.outcome, run_id=message.run_id, epoch=message.done, epochs=message.epochs, cause=""
-            )
-            self._set(job.task, job.outcome)
-        else:
-            job.message = message
+            return False
+        return True
 
-    def _end(self, job: _Job, out_of_time: str = "") -> None:
+    def _end(self, job: _Job) -> None:
         """Take a process off the list, whatever it left."""
-        if out_of_time:
-            _stop(job.process)
-        job.process.join()
+        job.process.join(GRACE_SECONDS)
+        if job.process.is_alive():
+            job.process.kill()
+            job.process.join()
+        self._hear(job)
         job.connection.close()
         self.jobs.remove(job)
-        seconds = job.outcome.seconds + time.monotonic() - job.started
-        outcome, exit_code = _outcome(job, out_of_time)
-        outcome = replace(outcome, seconds=seconds)
+        outcome, exit_code = _outcome(job)
+        outcome = replace(outcome, seconds=job.outcome.seconds + time.monotonic() - job.started)
         again = outcome.state in FAILED and exit_code != WRONG and outcome.attempts <= self.options.retries
         self._set(job.task, replace(outcome, state="waiting") if again else outcome)
 
     def _stop_all(self) -> None:
         """Tell every process to stop; what is finished by then is finished."""
         for job in self.jobs:
-            job.process.terminate()
+            job.stop("preempted", "stopped with the study; the same command resumes")
         for job in list(self.jobs):
-            _stop(job.process)
-            while job.connection.poll():
-                try:
-                    job.message = job.connection.recv()
-                except (EOFError, OSError):
-                    break
             self._end(job)
 
 
-def _stop(process: BaseProcess) -> None:
-    process.terminate()
-    process.join(GRACE_SECONDS)
-    if process.is_alive():
-        process.kill()
-        process.join()
-
-
-def _outcome(job: _Job, out_of_time: str) -> tuple[Outcome, int]:
+def _outcome(job: _Job) -> tuple[Outcome, int]:
     """What became of a process that has ended, and the exit code of its error."""
-    message, code = job.message, job.process.exitcode
-    if hasattr(message, "top1"):
-        done = replace(job.outcome, state="completed", cause="", run_id=message.run_id, top1=message.top1)
-        return done, 0
-    if out_of_time:
-        return replace(job.outcome, state="failed", cause=out_of_time), 1
-    if hasattr(message, "cause"):
+    message = job.message
+    if isinstance(message, Done):
+        return replace(job.outcome, state="completed", cause="", run_id=message.run_id, top1=message.top1), 0
+    if message is not None and (job.stopped is None or message.state in FAILED):
         return replace(job.outcome, state=message.state, cause=message.cause), message.exit_code
-    if code is not None and code < 0:
-        cause = f"killed by {signal.Signals(-code).name}; the next attempt resumes it"
-    else:
-        cause = f"ended with exit code {code} and without a record"
-    return replace(job.outcome, state="failed", cause=cause), 1
+    state, cause = job.stopped or ("failed", f"{_ending(job.process.exitcode)} and left no record")
+    return replace(job.outcome, state=state, cause=cause), KDBenchError.exit_code
+
+
+def _ending(exit_code: int | None) -> str:
+    """How a process ended that said nothing."""
+    if exit_code is None or exit_code >= 0:
+        return f"ended with exit code {exit_code}"
+    names = {int(number): number.name for number in signal.Signals}
+    return f"was killed by {names.get(-exit_code, f'signal {-exit_code}')}"
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM ends a study as Ctrl-C does."""
+def _noted_signals() -> Iterator[list[Interrupted]]:
+    """Takes note of the first SIGINT or SIGTERM; a second one kills, and the runs leave with their parent."""
+    came: list[Interrupted] = []
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
         kind = Preempted if number == signal.SIGTERM else Interrupted
-        raise kind("stopped; the same command goes on where it was left")
+        came.append(kind("stopped; the same command goes on where it was left"))
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, note)
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

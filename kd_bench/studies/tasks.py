@@ -1,7 +1,7 @@
-"""A run of a study, and how it went. Needs no torch."""
+"""A run of a study, how it went, and what its process says of it. Needs no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from omegaconf import DictConfig
 
@@ -9,6 +9,7 @@ from kd_bench.runs.states import State
 
 TaskState = State | Literal["waiting", "blocked", "refused"]
 FAILED: tuple[str, ...] = ("failed", "diverged", "oom", "stale", "blocked")
+UNFINISHED = (*FAILED, "preempted", "interrupted", "refused")  # has ended, and nobody can learn from it
 
 
 @dataclass(frozen=True)
@@ -52,3 +53,32 @@ class Outcome:
 def first_outcome(task: Task) -> Outcome:
     """How a task stands before anything has run."""
     return Outcome("refused" if task.refused else "waiting", task.refused, task.run_id)
+
+
+class Epoch(NamedTuple):
+    """A run has finished an epoch."""
+
+    run_id: str
+    done: int
+    epochs: int
+
+
+class Done(NamedTuple):
+    """A run is finished."""
+
+    run_id: str
+    top1: float
+
+
+class Planned(NamedTuple):
+    """A plan is made."""
+
+    tasks: list[Task]
+
+
+class Failed(NamedTuple):
+    """A run or a plan has failed, with the state of the run and the exit code of the error."""
+
+    state: State
+    cause: str
+    exit_code: int

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
@@ -22,39 +21,16 @@ from kd_bench.progress import Listener
 from kd_bench.resolving import Role
 from kd_bench.studies.grid import StudyRun
 from kd_bench.studies.planning import plan
+from kd_bench.studies.tasks import Done, Epoch, Failed, Planned
 from kd_bench.train import run, state_after
 
 ORPHANED = 75  # exit code of a process whose parent is gone
 
 
-class Epoch(NamedTuple):
-    """A run has finished an epoch."""
-
-    run_id: str
-    done: int
-    epochs: int
-
-
-class Done(NamedTuple):
-    """A run is finished, or a plan is made (``result``)."""
-
-    run_id: str
-    top1: float
-    result: Any = None
-
-
-class Failed(NamedTuple):
-    """A run or a plan has failed, with the state of the run and the exit code of the error."""
-
-    state: str
-    cause: str
-    exit_code: int
-
-
 def plan_job(connection: Connection, points: list[StudyRun], estimate: bool, skip_refused: bool, log: Path) -> None:
     """Send the tasks of a study."""
     with _reporting(connection, log):
-        connection.send(Done("", 0.0, plan(points, estimate, skip_refused)))
+        connection.send(Planned(plan(points, estimate, skip_refused)))
 
 
 def run_job(connection: Connection, cfg: DictConfig, role: Role, log: Path) -> None:
@@ -72,16 +48,16 @@ def run_job(connection: Connection, cfg: DictConfig, role: Role, log: Path) -> N
 def _reporting(connection: Connection, log: Path) -> Iterator[None]:
     """Send every expected error; write the traceback of any other to the log, where all output goes."""
     threading.Thread(target=_leave_with_parent, args=(connection,), daemon=True).start()
-    _print_to(log)
     try:
+        _print_to(log)
         yield
     except (Exception, Interrupted, KeyboardInterrupt, SystemExit) as error:
         expected = isinstance(error, KDBenchError | Interrupted)
-        if not expected:
-            traceback.print_exc()
         cause = str(error) if expected else f"{type(error).__name__}: {error} (see {log})"
         code = error.exit_code if isinstance(error, KDBenchError | Interrupted) else 1
         connection.send(Failed(state_after(error), " ".join(cause.split()), code))
+        if not expected:
+            traceback.print_exc()  # after the message: the log may be on a full disk
 
 
 def _print_to(log: Path) -> None:

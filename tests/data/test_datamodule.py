@@ -98,7 +98,7 @@ def test_loaders_give_the_splits(data):
     assert [len(batch.targets) for batch in test] == [512, 512, 76]
     assert torch.equal(torch.cat([batch.images for batch in test]), data.test.images)
     assert torch.equal(torch.cat([batch.targets for batch in test]), data.test.targets)
-    validation = list(data.val_dataloader())
+    validation = list(data.val_dataloader()[0])
     assert torch.equal(torch.cat([batch.images for batch in validation]), data.validation.images)
     train = list(data.train_dataloader())
     assert [len(batch.targets) for batch in train] == [10] * 9
@@ -110,7 +110,7 @@ def test_loaders_give_the_splits(data):
 def test_loaders_leave_the_global_generator_alone(data):
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    for loader in (data.train_dataloader(), data.val_dataloader(), data.evaluation_loader(data.test)):
+    for loader in (data.train_dataloader(), *data.val_dataloader(), data.evaluation_loader(data.test)):
         for _ in loader:
             assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(torch.get_rng_state(), before)

@@ -4,13 +4,14 @@ A row takes a case of the manifest and its input arrays (and adapter weights) as
 names of the manifest: ``loss``, ``loss_weighted``, ``loss_total``, ... Gradients are taken by the test. Totals and
 weighted terms come from the method's class, so that its weights and its wiring are checked too.
 
-Rows stand in ``ROWS`` of the module of their family. A method that no reference vector covers has an entry in
-``ORACLES`` there instead: the test that compares it with a formula written out slowly. A row of a variant, which is a
-choice of a method without a module of its own, names that choice in ``VARIANTS``.
+Rows stand in ``ROWS`` of the module of their family, or in a module of the method's own. A method that no reference
+vector covers has an entry in ``ORACLES`` there instead: the test that compares it with a formula written out slowly. A
+row of a variant, which is a choice of a method without a module of its own, names that choice in ``VARIANTS``.
 """
 
 import importlib
 import pkgutil
+from typing import Any
 
 from .given import Row
 
@@ -19,8 +20,12 @@ _FAMILIES = [
     for module in pkgutil.iter_modules(__path__)
     if module.name != "given"
 ]
-ROWS: dict[str, Row] = {name: row for family in _FAMILIES for name, row in family.ROWS.items()}
-ORACLES: dict[str, str] = {name: test for family in _FAMILIES for name, test in family.ORACLES.items()}
-VARIANTS: dict[str, str] = {
-    name: choice for family in _FAMILIES for name, choice in getattr(family, "VARIANTS", {}).items()
-}
+
+
+def _gathered(table: str) -> dict[str, Any]:
+    return {name: entry for family in _FAMILIES for name, entry in getattr(family, table, {}).items()}
+
+
+ROWS: dict[str, Row] = _gathered("ROWS")
+ORACLES: dict[str, str] = _gathered("ORACLES")
+VARIANTS: dict[str, str] = _gathered("VARIANTS")

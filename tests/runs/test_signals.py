@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM become exceptions that say how to go on; a second one kills."""
+"""Signals to stop become exceptions that say how to go on; a second one kills."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import pytest
 from kd_bench.errors import Interrupted, Preempted
 from kd_bench.runs.signals import stop_signals
 
-HANDLED = (signal.SIGINT, signal.SIGTERM)
+HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def receive(number: int) -> None:
@@ -28,7 +28,8 @@ def swallowing_exceptions(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "error", "code"), [(signal.SIGINT, Interrupted, 130), (signal.SIGTERM, Preempted, 143)]
+    ("number", "error", "code"),
+    [(signal.SIGINT, Interrupted, 130), *((number, Preempted, 143) for number in HANDLED[1:])],
 )
 def test_a_signal_ends_the_block_with_its_exit_code(number, error, code):
     before = [signal.getsignal(each) for each in HANDLED]
@@ -36,6 +37,7 @@ def test_a_signal_ends_the_block_with_its_exit_code(number, error, code):
         receive(number)
     assert type(caught.value) is error
     assert caught.value.exit_code == code
+    assert getattr(caught.value, "number", signal.SIGINT) == number
     assert [signal.getsignal(each) for each in HANDLED] == before
 
 
@@ -90,6 +92,6 @@ def test_a_second_signal_kills_at_once(first, second):
     with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(first)
-        assert process.stdout.readline() == ("Preempted\n" if first == signal.SIGTERM else "Interrupted\n")
+        assert process.stdout.readline() == ("Interrupted\n" if first == signal.SIGINT else "Preempted\n")
         process.send_signal(second)
         assert process.wait(timeout=10) == -second
