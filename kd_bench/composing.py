@@ -39,6 +39,20 @@ def as_task_sees(whole: DictConfig) -> DictConfig:
     return cfg
 
 
+def refuse_doubles(folder: Path) -> None:
+    """Refuse configurations of the names of shipped ones: which of the two ran would depend on who looks first.
+
+    Raises:
+        ConfigError: names the files.
+    """
+    if folder == CONF:
+        return
+    own = [path for path in sorted(folder.glob("*/*.yaml")) if (CONF / path.relative_to(folder)).is_file()]
+    if own:
+        names = ", ".join(str(path) for path in own)
+        raise ConfigError(f"{names}: kd-bench ships a choice of that name; give yours another one")
+
+
 def compose_run(overrides: list[str]) -> DictConfig:
     """The configuration of one run.
 

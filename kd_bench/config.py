@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.errors import PydanticUserError
 
 from kd_bench.errors import ConfigError, nearest
-from kd_bench.types import Count, Fraction, OpenFraction, Positive, PositiveFraction, PositiveInt, Selection
+from kd_bench.types import Count, Fraction, OpenFraction, Positive, PositiveFraction, PositiveInt, Section, Selection
 
 # Where a `_target_` may point, by its place in the configuration. Modules named in `plugins` may stand in two of them.
 ALLOWED_TARGETS: dict[str, tuple[str, ...]] = {
@@ -139,6 +139,7 @@ class RecipeConfig(_Strict):
 
 class TrainerConfig(_Strict):
     accelerator: Literal["cpu", "gpu"]
+    devices: PositiveInt = 1
     precision: Literal["32-true", "16-mixed", "bf16-mixed"]
     channels_last: bool
     threads: PositiveInt | None
@@ -146,6 +147,12 @@ class TrainerConfig(_Strict):
     checkpoint_every_n_epochs: PositiveInt
     log_every_n_steps: PositiveInt
     progress: Literal["auto", "bar", "lines", "none"]
+
+
+class EvaluationConfig(_Strict):
+    """What is measured of a run beyond its predictions; see ``conf/evaluation/full.yaml``. It changes no training."""
+
+    sections: list[Section] = []
 
 
 class PathsConfig(_Strict):
@@ -180,6 +187,7 @@ class RunConfig(_Strict):
     plugins: list[str]
     paths: PathsConfig
     names: NamesConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
 
     @property
     def runs(self) -> Path:

@@ -21,6 +21,12 @@ class ConfigError(KDBenchError):
     exit_code = 2
 
 
+class NotEnoughEvidence(KDBenchError):
+    """What is asked for cannot be told from the runs that there are."""
+
+    exit_code = 3
+
+
 class IntegrityError(KDBenchError):
     """Data or a checkpoint is missing, damaged or not what it claims to be."""
 

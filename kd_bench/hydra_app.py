@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,9 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kd_bench.composing import composing
+from kd_bench.composing import composing, refuse_doubles
 from kd_bench.data.presence import require
 from kd_bench.errors import ConfigError, Interrupted, KDBenchError, Preempted, SweepError, nearest
+from kd_bench.hydra_guard import check_hydra
 from kd_bench.paths import CONF
 from kd_bench.runs.signals import stop_signals
 from kd_bench.sweeping import (
@@ -48,9 +50,11 @@ def train(arguments: list[str]) -> int:
     if config_dir:
         # Plugins that lie in or beside a folder of configurations are found.
         sys.path += [os.path.abspath(config_dir), os.path.dirname(os.path.abspath(config_dir))]
+        refuse_doubles(Path(config_dir))
     CheckedSweep.forget()
     ended_by: Exception | None = None
     try:
+        check_hydra(arguments)
         with stop_signals():
             _run_hydra()
     except (HydraException, OmegaConfBaseException) as error:
@@ -88,6 +92,7 @@ def job(cfg: DictConfig) -> float | None:
         Interrupted: stopped, and with it the jobs that this process would have run.
     """
     in_a_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    os.chdir(HydraConfig.get().runtime.cwd)  # the workers of a standing cluster begin somewhere else
     try:
         top1 = _validation_top1(cfg)
     except Interrupted as stop:

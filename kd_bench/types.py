@@ -17,3 +17,4 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 ImageSize = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]  # height, width
 Selection = Literal["last", "best_on_validation", "best_on_test"]  # which epoch the headline reports
+Section = Literal["embeddings", "train_fidelity", "corruptions", "transfer", "latency"]  # of a full evaluation

@@ -24,6 +24,8 @@ SCHEMA_VERSION: Literal[2] = 2
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 RECORD_FILE = "record.json"
 
+# Anybody may write a record: boards divide such numbers, and other programs read no larger ones as whole.
+Size = Annotated[int, Field(ge=0, le=2**63 - 1)]
 RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -35,9 +37,9 @@ class DatasetInfo(Strict):
     class_names: list[str]
     image_size: Annotated[list[int], Field(min_length=2, max_length=2)]
     duplicates: Annotated[Count, Field(description="test images that are in the training data as well, byte for byte")]
-    train_samples: Count
-    validation_samples: Count
-    test_samples: Count
+    train_samples: Size
+    validation_samples: Size
+    test_samples: Size
 
 
 class NetworkInfo(Strict):
@@ -45,8 +47,8 @@ class NetworkInfo(Strict):
 
     name: str
     weights_sha256: Sha256
-    parameters: Count
-    macs: Annotated[int, Field(ge=0, description="multiply-accumulates of one image, convolutions and products")]
+    parameters: Size
+    macs: Annotated[Size, Field(description="multiply-accumulates of one image, convolutions and products")]
     input_size: Annotated[
         list[int], Field(min_length=2, max_length=2, description="height and width that it gets its images in")
     ]
@@ -69,7 +71,7 @@ class MethodInfo(Strict):
     family: str
     paper: str
     target: str
-    adapter_parameters: Annotated[int, Field(ge=0, description="trained beside the student, not needed at test time")]
+    adapter_parameters: Annotated[Size, Field(description="trained beside the student, not needed at test time")]
     trained_from: Annotated[
         list[RunId],
         Field(description="runs whose networks the method distilled from beside or instead of the pair's teacher"),
