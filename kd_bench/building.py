@@ -60,6 +60,8 @@ def build(config: RunConfig, device_here: bool = True) -> Pair:
     method = _method(config)
     generation = config.chain.generations or int(method.requires.teacher == "own")
     _check_requirements(config, method, generation)
+    if config.trainer.devices > 1:
+        _check_processes(config, method)
     student = create_tap("student", config.student, spec, derive_seed(config.seed, INITIALISATION, generation), True)
     teacher = _teacher(config, spec)
     previous = _previous(config, spec, method, generation)
@@ -213,6 +215,22 @@ def _check_requirements(config: RunConfig, method: Method, generation: int) -> N
         raise ConfigError(f"method={name} needs an even recipe.batch_size, not {config.recipe.batch_size}")
 
 
+def _check_processes(config: RunConfig, method: Method) -> None:
+    """Whether the run can be shared by several processes."""
+    world, batch_size = config.trainer.devices, config.recipe.batch_size
+    if method.requires.memory:
+        raise ConfigError(
+            f"method={config.names.method} keeps a memory of all training samples, which several processes would each "
+            f"have their own of: trainer.devices={world} has to be 1"
+        )
+    parts = world * (2 if method.requires.sampler == "repeated_halves" else 1)
+    if batch_size % parts or batch_size < 2 * parts:
+        raise ConfigError(
+            f"recipe.batch_size={batch_size}: with trainer.devices={world} it should be a multiple of {parts} and at "
+            f"least {2 * parts}"
+        )
+
+
 def _check_pre_activations(config: RunConfig, pair: Pair) -> None:
     lacking = [tap.name for tap in (pair.student, pair.source) if tap is not None and not tap.has_pre_activations]
     if lacking:
@@ -226,6 +244,8 @@ def check_device(trainer: TrainerConfig) -> None:
     """Raise ConfigError unless this machine has the device, and the device the precision."""
     if trainer.accelerator == "gpu" and not torch.cuda.is_available():
         raise ConfigError("trainer.accelerator='gpu': torch finds no GPU here; trainer=cpu")
+    if trainer.accelerator == "gpu" and torch.cuda.device_count() < trainer.devices:
+        raise ConfigError(f"trainer.devices={trainer.devices}: torch finds {torch.cuda.device_count()} GPUs here")
     if trainer.accelerator == "cpu" and trainer.precision == "16-mixed":
         raise ConfigError("trainer.precision='16-mixed': needs a GPU; a CPU has 32-true and bf16-mixed")
 

@@ -62,7 +62,7 @@ class DistillationModule(pl.LightningModule):
         self.train_seconds = 0.0
         self.teacher_seconds = 0.0  # of these, in forward passes of the teacher; means nothing on a GPU
         self.resumed = 0
-        self._meter = Meter()
+        self._meter = Meter(self._averaged)
 
     @property
     def teacher(self) -> Teacher | None:
@@ -91,6 +91,12 @@ class DistillationModule(pl.LightningModule):
         self.teacher_seconds += time.perf_counter() - started
         return outputs
 
+    def _averaged(self, values: Tensor) -> Tensor:
+        """Over all processes that train together."""
+        mean = self.trainer.strategy.reduce(values, reduce_op="mean")
+        assert isinstance(mean, Tensor)
+        return mean
+
     def _progress(self, batch_idx: int) -> Progress:
         epochs, batches = self.trainer.max_epochs or 1, int(self.trainer.num_training_batches)
         epoch = self.current_epoch
@@ -101,7 +107,8 @@ class DistillationModule(pl.LightningModule):
             self.teacher.to(self.device)
 
     def on_train_epoch_start(self) -> None:
-        seed = derive_seed(self.seed, TRAINING, self.earlier_epochs + self.current_epoch)
+        place = [self.global_rank] if self.global_rank else []  # processes do not draw alike
+        seed = derive_seed(self.seed, TRAINING, self.earlier_epochs + self.current_epoch, *place)
         torch.manual_seed(seed)
         np.random.seed(seed)  # kd_bench does not draw from these two, but methods from elsewhere may
         random.seed(seed)
@@ -144,6 +151,8 @@ class DistillationModule(pl.LightningModule):
         self._meter.flush(self.step)
         epoch = self.earlier_epochs + self.current_epoch + 1
         losses = {f"train/{name}": value for name, value in self._meter.epoch().items()}
+        if self.global_rank:
+            return  # the first process alone evaluates
         row = {"epoch": float(epoch), **losses, **self._validated, "lr": self._learning_rate}
         if not math.isfinite(row["val/nll"]):
             raise Diverged(f"validation loss is not finite after epoch {epoch}")
@@ -180,9 +189,14 @@ class DistillationModule(pl.LightningModule):
 
 
 class Meter:
-    """Sums of detached loss terms, read out by interval: reading a number out is what costs time."""
+    """Sums of detached loss terms, read out by interval: reading a number out is what costs time.
 
-    def __init__(self) -> None:
+    Args:
+        average: of values that are read out, over all processes that train together.
+    """
+
+    def __init__(self, average: Callable[[Tensor], Tensor]) -> None:
+        self._average = average
         self._sums: dict[str, Tensor] = {}
         self._steps = 0
         self._epoch: dict[str, float] = {}
@@ -202,7 +216,8 @@ class Meter:
         """
         if not self._steps:
             return {}
-        sums = {name: float(value) for name, value in self._sums.items()}
+        values = self._average(torch.stack([value.double() for value in self._sums.values()]))
+        sums = dict(zip(self._sums, values.tolist(), strict=True))
         bad = sorted(name for name, value in sums.items() if not math.isfinite(value))
         if bad:
             raise Diverged(

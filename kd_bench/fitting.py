@@ -14,7 +14,8 @@ from pytorch_lightning.callbacks import Callback, Checkpoint
 from kd_bench.config import TrainerConfig
 from kd_bench.data.datamodule import ImageDataModule
 from kd_bench.distillation import DistillationModule
-from kd_bench.runs.checkpoints import AtomicCheckpointIO, checkpoint_stem, latest_checkpoint
+from kd_bench.ranks import ALONE, Place, strategy
+from kd_bench.runs.checkpoints import AtomicCheckpointIO, check_space, checkpoint_stem, latest_checkpoint
 from kd_bench.tracking import Guarded
 
 HEARTBEAT_SECONDS = 2.0
@@ -26,6 +27,7 @@ UNHELPFUL_WARNINGS = (
     ".*number of training batches.*",  # the meter is read out at the end of each epoch too
     ".*in eval mode at the start of training.*",  # a moving average is, on purpose
     ".*tensorboardX.*",
+    ".*sync_dist=True.*",  # of processes that train together one alone evaluates
 )
 
 
@@ -55,6 +57,7 @@ def fit(
     trackers: list[Guarded],
     callbacks: Iterable[Callable[[], list[Callback]]],
     alive: Callable[[int], None],
+    place: Place = ALONE,
 ) -> None:
     """Run the pretraining stage (if the method declares one) and the training stage.
 
@@ -62,8 +65,13 @@ def fit(
         directory: of the run; its newest checkpoint says where to go on.
         callbacks: makers, since each stage has a trainer of its own.
         alive: is told the number of epochs done, now and then.
+        place: of this process among those that train together, all of which call this with the same arguments but for
+            trackers and callbacks.
     """
+    data.rank, data.world = place.rank, place.world
     found = latest_checkpoint(directory)
+    if found is None:
+        check_space(directory, module.state_dict().values())
     for stage in (PRETRAINING, TRAINING):
         stage_epochs = epochs if stage == TRAINING else module.method.pretrain_epochs
         if not stage_epochs or (found and stage < found.stage):
@@ -72,7 +80,7 @@ def fit(
         module.earlier_epochs = data.epoch_offset = 0 if module.pretraining else module.method.pretrain_epochs
         every = EpochCheckpoint(directory, stage, config.checkpoint_every_n_epochs, alive)
         trainer = _trainer(
-            config, stage_epochs, directory, trackers, [*(c for make in callbacks for c in make()), every]
+            config, stage_epochs, directory, trackers, [*(c for make in callbacks for c in make()), every], place
         )
         resumed = found if found and stage == found.stage else None
         data.first_epoch = resumed.epochs if resumed else 0
@@ -82,12 +90,18 @@ def fit(
 
 
 def _trainer(
-    config: TrainerConfig, epochs: int, directory: Path, trackers: list[Guarded], callbacks: list[Callback]
+    config: TrainerConfig,
+    epochs: int,
+    directory: Path,
+    trackers: list[Guarded],
+    callbacks: list[Callback],
+    place: Place,
 ) -> pl.Trainer:
     with quiet_lightning():
         return pl.Trainer(
             accelerator=config.accelerator,
-            devices=1,
+            devices=place.world,
+            strategy=strategy(place, config.accelerator),
             precision=config.precision,
             max_epochs=epochs,
             logger=trackers or False,
@@ -117,13 +131,15 @@ def torch_threads(count: int | None) -> Iterator[None]:
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Lightning's advertisements, and its advice that does not hold here, are not for our users."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             for message in UNHELPFUL_WARNINGS:
                 warnings.filterwarnings("ignore", message)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -113,3 +113,24 @@ def test_an_ensemble_is_built_of_its_members(compose):
     assert pair.teacher.weights == [0.25, 0.75]
     assert pair.teacher.average == "probabilities"
     assert isinstance(make_module(config, pair).teacher, FrozenTeacher)
+
+
+@pytest.mark.parametrize("method", ["crd", "pskd", "crd_kd", "wttm_crd"])
+def test_a_memory_of_the_training_samples_is_not_shared_by_processes(compose, method):
+    build(check(compose(f"method={method}")))
+    with pytest.raises(ConfigError, match=f"method={method} keeps a memory of all training samples"):
+        build(check(compose(f"method={method}", "trainer=ddp")))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "multiple"),
+    [
+        (["recipe.batch_size=63"], 2),
+        (["recipe.batch_size=2"], 2),
+        (["trainer.devices=3"], 3),
+        (["method=dlb", "recipe.batch_size=62"], 4),
+    ],
+)
+def test_a_batch_is_shared_equally(compose, overrides, multiple):
+    with pytest.raises(ConfigError, match=f"should be a multiple of {multiple} and at least {2 * multiple}"):
+        build(check(compose("trainer=ddp", *overrides)))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kd_bench.data.augmentation import Augmentation, as_float
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.data.samplers import ClassPairs, EpochOrder, RepeatedHalves, Sampling
+from kd_bench.data.samplers import ClassPairs, EpochOrder, RepeatedHalves, Sampling, Share
 from kd_bench.data.source import ImageArrays, Split
 from kd_bench.data.splits import carve
 from kd_bench.errors import ConfigError, IntegrityError, KDBenchError
@@ -70,7 +71,13 @@ class BatchLoader(DataLoader[Batch]):
         )
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch's own class of iterators has no more to it
-        return _in_own_words(super().__iter__())
+        try:
+            batches = super().__iter__()
+        except OSError as error:  # no more processes, files or shared memory
+            warnings.warn(f"no worker processes can be started, decoding without them: {error}", stacklevel=2)
+            self.num_workers, self.timeout, self.worker_init_fn = 0, 0, None
+            batches = super().__iter__()
+        return _in_own_words(batches)
 
 
 def _in_own_words(batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -140,6 +147,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
         self.epoch_offset = 0  # epochs that an earlier stage of the same run has used up
         self.first_epoch = 0  # of this stage: more than 0 where it is taken up again
+        self.rank, self.world = 0, 1  # of the processes that train together
         targets = arrays.train.targets
         validation, train = carve(targets, round(validation_fraction * len(targets)), "validation")
         if train_samples is not None:
@@ -153,12 +161,22 @@ class ImageDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         when = (self.batch_size, self.seed, self.epoch_offset, self.first_epoch)
         if self.sampling == "class_pairs":
-            return BatchLoader(self.train, ClassPairs(self.train.targets, *when), self.workers)
+            return self._training_loader(ClassPairs(self.train.targets, *when))
         order = RepeatedHalves if self.sampling == "repeated_halves" else EpochOrder
-        return BatchLoader(self.train, order(len(self.train), *when), self.workers)
+        return self._training_loader(order(len(self.train), *when))
+
+    def _training_loader(self, order: EpochOrder) -> DataLoader[Batch]:
+        if self.world == 1:
+            return BatchLoader(self.train, order, self.workers)
+        share = Share(order, self.rank, self.world, groups=1 if self.sampling == "plain" else 2)
+        if not len(share):
+            raise ConfigError(f"trainer.devices={self.world}: {len(self.train)} training samples are too few")
+        return BatchLoader(self.train, share, self.workers)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         watched = [self.validation, self.test] if self.watch_test else [self.validation]
+        if self.rank:  # the first process alone evaluates; Lightning wants the others to take part
+            watched = [split.subset(torch.arange(1)) for split in watched]
         return [self.evaluation_loader(split) for split in watched]
 
     def evaluation_loader(self, split: Split) -> DataLoader[Batch]:

@@ -28,8 +28,12 @@ class EpochOrder(Sampler[Tensor]):
         self.epoch = epoch + self.offset
 
     def __len__(self) -> int:
+        return len(self.sizes())
+
+    def sizes(self) -> list[int]:
+        """Of each batch, not counting partners and repetitions."""
         full, rest = divmod(self.samples, self.batch_size)
-        return full + (rest > 1 or not full)
+        return [self.batch_size] * full + [rest] * (rest > 1 or not full)
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter(torch.split(self.order(), self.batch_size)[: len(self)])
@@ -75,9 +79,36 @@ class RepeatedHalves(EpochOrder):
         super().__init__(samples, batch_size, seed, offset, start)
         self.half = max(1, min(batch_size, samples) // 2)
 
-    def __len__(self) -> int:
-        return max(1, self.samples // self.half - 1)
+    def sizes(self) -> list[int]:
+        return [self.half] * max(1, self.samples // self.half - 1)
 
     def __iter__(self) -> Iterator[Tensor]:
         order = self.order()
         return (order[step * self.half : (step + 2) * self.half] for step in range(len(self)))
+
+
+class Share(Sampler[Tensor]):
+    """What one of several processes trains on: an equal part of every batch.
+
+    Of samples and partners, and of first and second halves, it is the same part. What is too little for all at the end
+    of a batch is left out, and so is a batch that would leave each with a single sample.
+
+    Args:
+        groups: that a batch consists of, one after the other.
+    """
+
+    def __init__(self, whole: EpochOrder, rank: int, world: int, groups: int) -> None:
+        self.whole, self.rank, self.world, self.groups = whole, rank, world, groups
+
+    def set_epoch(self, epoch: int) -> None:
+        self.whole.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return sum(size // self.world > 1 for size in self.whole.sizes())
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for index in self.whole:
+            rows = index.view(self.groups, -1)
+            size = rows.shape[1] // self.world
+            if size > 1:
+                yield rows[:, self.rank * size : (self.rank + 1) * size].flatten()

@@ -37,6 +37,8 @@ class Requirements:
             ``repeated_halves``: the first half of a batch is the second half of the batch before, augmented anew.
         pre_activations: stage maps before the last ReLU, which only some networks give.
         min_classes: the least number of classes for which the loss is defined.
+        memory: while it trains, the method writes into buffers that have a row for each training sample. Processes that
+            train one run together would each write their own.
     """
 
     teacher: TeacherKind = "frozen"
@@ -46,6 +48,7 @@ class Requirements:
     sampler: SamplerKind = "plain"
     pre_activations: bool = False
     min_classes: int = 2
+    memory: bool = False
 
 
 @dataclass(frozen=True)

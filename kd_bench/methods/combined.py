@@ -27,6 +27,7 @@ def _merged(parts: list[Requirements]) -> Requirements:
         sampler=sampler,
         pre_activations=any(part.pre_activations for part in parts),
         min_classes=max(part.min_classes for part in parts),
+        memory=any(part.memory for part in parts),
     )
 
 

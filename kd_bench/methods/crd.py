@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
 from kd_bench.losses import cross_entropy, inner_products
-from kd_bench.methods.base import Method, Progress, TrainingSet, check_memory, teacher_outputs
+from kd_bench.methods.base import Method, Progress, Requirements, TrainingSet, check_memory, teacher_outputs
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.types import Fraction, NonNegative, Positive, PositiveInt
 
@@ -80,6 +80,7 @@ class CRD(Method):
 
     paper = "Tian et al. 2020, arXiv:1910.10699"
     family = "contrastive"
+    requires = Requirements(memory=True)
     memory_student: Tensor
     memory_teacher: Tensor
     normaliser_student: Tensor

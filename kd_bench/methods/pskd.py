@@ -31,7 +31,7 @@ class PSKD(Method):
 
     paper = "Kim et al. 2021, arXiv:2006.12000"
     family = "self-distillation"
-    requires = Requirements(teacher="none")
+    requires = Requirements(teacher="none", memory=True)
     past: Tensor
 
     def __init__(self, past_weight: Fraction) -> None:

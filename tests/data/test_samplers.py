@@ -9,7 +9,7 @@ from kd_bench.data.augmentation import Augmentation
 from kd_bench.data.batch import DataSpec
 from kd_bench.data.datamodule import Batches, ImageDataModule
 from kd_bench.data.randomness import PARTNER, uniform
-from kd_bench.data.samplers import ClassPairs, EpochOrder, RepeatedHalves
+from kd_bench.data.samplers import ClassPairs, EpochOrder, RepeatedHalves, Share
 from kd_bench.data.source import ImageArrays, Split
 
 TARGETS = torch.tensor([2, 0, 2, 1, 0, 2, 2, 0, 1, 2, 4])  # class 3 has no sample, class 4 a single one
@@ -201,3 +201,43 @@ def test_rotations_reach_the_batch():
     expected = module.augmentation.views(batch, 7, 1, 1, rotations=True)
     assert expected.images.shape == (4, 8, 3, 5, 5)
     assert torch.equal(module.on_after_batch_transfer(batch, 0).images, expected.images)
+
+
+# Shares of several processes.
+
+
+def shares(whole: EpochOrder, world: int, groups: int, epoch: int = 2) -> list[list[list[int]]]:
+    """By process: its batches in one epoch."""
+    found = []
+    for rank in range(world):
+        share = Share(whole, rank, world, groups)
+        share.set_epoch(epoch)
+        found.append([batch.tolist() for batch in share])
+        assert len(share) == len(found[-1])
+    return found
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+@pytest.mark.parametrize("samples", [96, 97, 100, 103, 107, 12, 5])
+def test_processes_share_every_batch_equally(samples, world):
+    """All but the remainder of the last batch, and that batch only where two samples are left for each."""
+    whole = EpochOrder(samples, 12, seed=4)
+    parts = shares(whole, world, 1)
+    for position, batch in enumerate(batches(whole)):
+        mine = [part[position] for part in parts if position < len(part)]
+        size = len(batch) // world
+        expected = [batch[rank * size : (rank + 1) * size] for rank in range(world)] if size > 1 else []
+        assert mine == expected
+
+
+def test_partners_go_where_their_samples_go():
+    whole = ClassPairs(torch.arange(40) % 5, 8, seed=4)
+    first, second = shares(whole, 2, 2)
+    for one, other, batch in zip(first, second, batches(whole), strict=True):
+        assert one == batch[:4] + batch[8:12]
+        assert other == batch[4:8] + batch[12:]
+
+
+def test_what_comes_again_comes_to_the_same_process():
+    for part in shares(RepeatedHalves(43, 8, seed=1), 2, 2):
+        assert all(before[2:] == after[:2] for before, after in pairwise(part))

@@ -1,6 +1,8 @@
 """Images on disk, decoded by any number of processes: the same batches, and errors of one line."""
 
+import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -35,8 +37,8 @@ def module(root: Path, workers: int) -> ImageDataModule:
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # on a machine with one core
 def test_the_number_of_workers_changes_nothing(root):
     modules = [module(root, workers) for workers in (0, 1, 2)]
-    for make in ("train_dataloader",):
-        first, *others = (list(getattr(each, make)()) for each in modules)
+    for loader in (ImageDataModule.train_dataloader, lambda each: each.val_dataloader()[0]):
+        first, *others = (list(loader(each)) for each in modules)
         for other in others:
             for ours, theirs in zip(first, other, strict=True):
                 assert torch.equal(ours.images, theirs.images)
@@ -71,6 +73,35 @@ def test_a_worker_that_dies_is_one_line(root, monkeypatch):
     with pytest.raises(KDBenchError, match=r"^loading data failed: .*; trainer\.workers=0 works") as caught:
         list(data.evaluation_loader(data.test))
     assert "\n" not in str(caught.value)
+
+
+def test_a_worker_that_hangs_is_not_waited_for(root, monkeypatch):
+    monkeypatch.setattr("kd_bench.data.datamodule.WORKER_SECONDS", 1.0)
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
+    data = module(root, 1)
+    monkeypatch.setattr(ImageFiles, "__getitem__", lambda self, index: time.sleep(600))
+    with pytest.raises(KDBenchError, match=r"^loading data failed: DataLoader timed out after 1.0 seconds; trainer"):
+        list(data.evaluation_loader(data.test))
+
+
+@pytest.mark.parametrize("reason", [errno.EMFILE, errno.EAGAIN, errno.ENOSPC])
+def test_without_resources_for_workers_there_are_the_same_batches_and_a_warning(root, monkeypatch, reason):
+    """Too many open files, no more processes, no shared memory."""
+
+    def refused(*arguments):
+        raise OSError(reason, os.strerror(reason))
+
+    expected = list(module(root, 0).train_dataloader())
+    loader = module(root, 2).train_dataloader()
+    monkeypatch.setattr("multiprocessing.context.ForkProcess.start", refused)
+    monkeypatch.setattr("multiprocessing.process.BaseProcess.start", refused)
+    with pytest.warns(UserWarning, match=f"no worker processes can be started, .*{os.strerror(reason)}"):
+        found = list(loader)
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours.images, theirs.images)
+        assert torch.equal(ours.index, theirs.index)
+    assert len(list(loader)) == len(expected)  # the next epoch does not try again
 
 
 def test_large_images_are_evaluated_in_smaller_batches(root):
