@@ -1,6 +1,5 @@
 """From a trained run to its record."""
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from kd_bench.data.datamodule import ImageDataModule
 from kd_bench.data.source import ImageArrays
 from kd_bench.distillation import DistillationModule
 from kd_bench.evaluation import efficiency
-from kd_bench.models.checkpoints import file_sha256, weights_sha256
+from kd_bench.models.checkpoints import combined_sha256, file_sha256, weights_sha256
 from kd_bench.runs import provenance
 from kd_bench.runs.measured import FullEvaluation, Metrics, TrainingCost
 from kd_bench.runs.record import (
@@ -68,7 +67,7 @@ def teacher_info(pair: Pair, weights: list[TeacherWeights], test_top1: float) ->
     run_ids = [each.record.run_id for each in weights if each.record]
     return TeacherInfo(
         name=pair.teacher.name,
-        weights_sha256=hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest(),
+        weights_sha256=combined_sha256(hashes),
         parameters=efficiency.parameters(pair.teacher),
         macs=efficiency.macs(pair.teacher, pair.spec),
         input_size=list(pair.teacher.input_size),

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from kd_bench.config import MemberConfig, NetworkConfig
+from kd_bench.data.batch import DataSpec
 from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.models.checkpoints import load_strictly, read_weights, weights_sha256
 from kd_bench.models.features import FeatureTap, Outputs
@@ -98,9 +99,10 @@ def teacher_run(cfg: DictConfig, teacher: MemberConfig) -> DictConfig:
 
 
 def student_run(cfg: DictConfig, network: MemberConfig) -> DictConfig:
-    """``cfg`` with another network as its student."""
+    """``cfg`` with another network as its student, which is measured beside the final student and not by itself."""
     derived = cfg.copy()
     with open_dict(derived):
+        derived.evaluation = {"sections": []}
         derived.student = {"name": network.name, **{key: getattr(network, key) for key in NetworkConfig.model_fields}}
         derived.stage_pairs = None
     return derived
@@ -195,10 +197,13 @@ def from_checkpoint(teacher: MemberConfig, runs: Path) -> TeacherWeights:
     return TeacherWeights(path, weights_sha256(read_weights(path)), path.name, None, teacher.expected_top1)
 
 
-def check_teacher(name: str, measured: dict[str, float], expected: tuple[str, float] | None, classes: int) -> None:
+def check_teacher(
+    name: str, measured: dict[str, float], expected: tuple[str, float] | None, classes: int, normalization: str = ""
+) -> None:
     """Refuse a teacher that is not what it claims to be.
 
     Args:
+        normalization: what ``describe_normalization`` says of it.
         measured: top-1 on the ``validation`` and ``test`` splits.
         expected: split and top-1 that it should reach; without one it must at least be above chance (a twentieth of
             the way from chance to 100 %).
@@ -212,5 +217,14 @@ def check_teacher(name: str, measured: dict[str, float], expected: tuple[str, fl
         claim = f"{100 * value:.2f} % expected" if expected else f"chance is {100 * chance:.2f} %"
         raise IntegrityError(
             f"teacher {name}: top-1 on the {split} split is {100 * measured[split]:.2f} %, {claim}: wrong weights, "
-            "class order or input normalization?"
+            f"class order or input normalization?{normalization}"
         )
+
+
+def describe_normalization(tap: FeatureTap, spec: DataSpec) -> str:
+    """The channel statistics that a network expects, beside those of the data; empty where they are the same."""
+    own = [[round(float(value), 4) for value in values.flatten()] for values in (tap.mean, tap.std)]
+    data = [[round(value, 4) for value in values] for values in (spec.mean, spec.std)]
+    if own == data:
+        return ""
+    return f" It expects mean {own[0]} and std {own[1]}; those of the data are {data[0]} and {data[1]}."

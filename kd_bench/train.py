@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
-from kd_bench.building import Pair, make_module, notes, target_of
-from kd_bench.config import RunConfig
+from kd_bench.building import Pair, build, make_module, notes, target_of
+from kd_bench.config import RunConfig, load_plugins
 from kd_bench.data.augmentation import Augmentation, as_float
 from kd_bench.data.batch import Batch
 from kd_bench.data.datamodule import ImageDataModule
@@ -21,6 +21,7 @@ from kd_bench.data.source import ImageArrays
 from kd_bench.distillation import MEMORIES, DistillationModule, in_float32
 from kd_bench.errors import Diverged, IntegrityError, Interrupted, Preempted
 from kd_bench.evaluation.evaluate import SPLITS, metrics_of, student_predictions, teacher_predictions
+from kd_bench.evaluation.full import Trained, full_evaluation
 from kd_bench.evaluation.metrics import accuracy
 from kd_bench.fitting import fit, torch_threads
 from kd_bench.methods.base import TrainingSet
@@ -28,18 +29,15 @@ from kd_bench.models.checkpoints import save_tensors
 from kd_bench.models.ensemble import Ensemble
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.progress import display
+from kd_bench.ranks import Place, together
 from kd_bench.recording import dataset_info, make_record, method_info, teacher_info, training_cost
-from kd_bench.resolving import Role, prepare, resolve
+from kd_bench.resolving import Role, load_arrays, prepare, resolve
 from kd_bench.runs.checkpoints import delete_checkpoints
 from kd_bench.runs.directory import HEAD_FILE, PREDICTIONS_FILE, WEIGHTS_FILE, claim, finished
 from kd_bench.runs.record import RECORD_FILE, Record, Times, write_record
 from kd_bench.runs.signals import stop_signals
 from kd_bench.runs.states import RunState, State, new_state, now, read_state, write_state
-from kd_bench.teachers import (
-    FrozenTeacher,
-    TeacherWeights,
-    check_teacher,
-)
+from kd_bench.teachers import FrozenTeacher, TeacherWeights, check_teacher, describe_normalization
 from kd_bench.tracking import Guarded, TrackedRun
 
 CallbackMakers = tuple[Callable[[], list[Callback]], ...]
@@ -69,8 +67,10 @@ def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: 
             _put_in_order(state, directory)
             if not wait:
                 _say(config, f"{_title(state)}: done before, {_result(record, directory)}")
+                if config.evaluation.sections and record.full is None:
+                    _say(config, f"  evaluated later by: kd-bench evaluate {directory} --full --write")
             return record
-        with stop_signals(), _recorded_state(state, directory), torch_threads(config.trainer.threads):
+        with stop_signals(), _recorded_state(state, directory, config), torch_threads(config.trainer.threads):
             return _train(config, pair, arrays, teachers, previous, state, directory, callbacks)
 
 
@@ -98,12 +98,14 @@ def _train(
     with _tracked(config, state, directory) as trackers:
         makers = (*callbacks, lambda: display(config.trainer.progress))
         alive = lambda epoch: write_state(state.moved("running", epoch=epoch), directory)  # noqa: E731
-        fit(module, data, config.recipe.epochs, config.trainer, directory, trackers, makers, alive)
+        with together(config.trainer.devices, _take_part, config, teachers, previous, directory) as place:
+            fit(module, data, config.recipe.epochs, config.trainer, directory, trackers, makers, alive, place)
         trained = time.perf_counter()
         predictions = student_predictions(module, data, compared)
         best = {rule: kept["epoch"] for rule, kept in module.best.items()}
         metrics = metrics_of(predictions, {"last": state.epochs, **best})
         files = _save(config, pair, module, predictions, directory)
+        full = full_evaluation(Trained(config, pair, data, directory, teachers))
         record = make_record(
             config=config,
             state=state,
@@ -124,6 +126,7 @@ def _train(
             directory=directory,
             files=files,
             cost=training_cost(config, module),
+            full=full,
         )
         write_record(record, directory / RECORD_FILE)
         for tracker in trackers:
@@ -131,6 +134,25 @@ def _train(
     delete_checkpoints(directory)
     _say(config, f"  {_result(record, directory)}")
     return record
+
+
+def _take_part(
+    place: Place, config: RunConfig, teachers: list[TeacherWeights], previous: list[TeacherWeights], directory: Path
+) -> Callable[[], None]:
+    """What another process that shares the training makes, and what it does then."""
+    load_plugins(config.plugins)
+    pair = build(config)
+    data = data_module(config, pair, load_arrays(config, pair))
+    for tap, weights in zip([*_taps(pair.teacher), *pair.previous], [*teachers, *previous], strict=True):
+        weights.load(tap)
+    module = make_module(config, pair)
+    _prepare(config, pair, module, data)
+
+    def go() -> None:
+        with torch_threads(config.trainer.threads):
+            fit(module, data, config.recipe.epochs, config.trainer, directory, [], (), lambda epoch: None, place)
+
+    return go
 
 
 def data_module(config: RunConfig, pair: Pair, arrays: ImageArrays) -> ImageDataModule:
@@ -157,6 +179,13 @@ def _load_weights(config: RunConfig, tap: FeatureTap, weights: TeacherWeights) -
         _say(config, f"  {note}")
 
 
+def _taps(teacher: FeatureTap | None) -> list[FeatureTap]:
+    """The networks of a teacher: none, one, or the members of an ensemble."""
+    if teacher is None:
+        return []
+    return list(teacher.taps()) if isinstance(teacher, Ensemble) else [teacher]
+
+
 def _checked_teacher(
     config: RunConfig, pair: Pair, weights: list[TeacherWeights], data: ImageDataModule
 ) -> dict[str, Tensor] | None:
@@ -164,13 +193,13 @@ def _checked_teacher(
     if pair.teacher is None:
         return None
     ensemble = pair.teacher if isinstance(pair.teacher, Ensemble) else None
-    taps = list(ensemble.taps()) if ensemble else [pair.teacher]
     logits = []
-    for tap, own in zip(taps, weights, strict=True):
+    for tap, own in zip(_taps(pair.teacher), weights, strict=True):
         _load_weights(config, tap, own)
         logits.append(teacher_predictions(tap, data))
         measured = {split: accuracy(logits[-1][split], getattr(data, split).targets) for split in SPLITS}
-        check_teacher(tap.name, measured, own.expected(), config.dataset.num_classes)
+        normalization = describe_normalization(tap, pair.spec)
+        check_teacher(tap.name, measured, own.expected(), config.dataset.num_classes, normalization)
     return {
         split: ensemble.combine([each[split] for each in logits]) if ensemble else logits[0][split] for split in SPLITS
     }
@@ -221,15 +250,17 @@ def _put_in_order(state: RunState, directory: Path) -> None:
 
 
 @contextmanager
-def _recorded_state(state: RunState, directory: Path) -> Iterator[None]:
+def _recorded_state(state: RunState, directory: Path, config: RunConfig) -> Iterator[None]:
     """Keep ``state.json`` true however the run ends."""
     write_state(state.moved("running"), directory)
     try:
         yield
     except BaseException as error:
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        cause, after = (str(error).splitlines() or [type(error).__name__])[0], state_after(error)
+        if after == "oom":
+            cause += f" (recipe.batch_size={config.recipe.batch_size})"
         try:
-            write_state(state.moved(state_after(error), cause), directory)
+            write_state(state.moved(after, cause), directory)
         except IntegrityError as full:
             warnings.warn(str(full), stacklevel=2)
         raise

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from kd_bench.statistics import (
+    Spread,
     equivalence,
     interquartile_mean,
     minimum_detectable_difference,
@@ -216,3 +217,23 @@ def test_equivalence_keeps_its_level_at_the_edge_of_the_band():
     verdicts = [equivalence(random.normal(0.735, 0.002, 5).tolist(), 0.73, 0.005).verdict for _ in range(2000)]
     assert 0.03 < verdicts.count("reproduced") / 2000 < 0.07
     assert 0.03 < verdicts.count("above") / 2000 < 0.07
+
+
+@reproducible
+@given(
+    values=st.lists(st.integers(7000, 7600).map(lambda x: x / 10_000), min_size=2, max_size=10, unique=True),
+    deviation=st.integers(1, 60).map(lambda x: x / 10_000),
+    seeds=st.integers(2, 8),
+)
+def test_equivalence_with_a_published_spread_is_two_welch_tests_of_scipy(values, deviation, seeds):
+    published, tolerance = 0.73, 0.015
+    own = (np.mean(values), np.std(values, ddof=1), len(values))
+
+    def against(bound, alternative):
+        theirs = (published + bound, deviation, seeds)
+        return stats.ttest_ind_from_stats(*own, *theirs, equal_var=False, alternative=alternative).pvalue
+
+    p_value = max(against(-tolerance, "greater"), against(tolerance, "less"))
+    found = equivalence(values, published, tolerance, spread=Spread(deviation, seeds))
+    assert found.p_value == pytest.approx(p_value, rel=1e-6, abs=1e-12)
+    assert (found.verdict == "reproduced") == (p_value < 0.05)

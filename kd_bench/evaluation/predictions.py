@@ -5,42 +5,50 @@
 has a teacher. Logits are float32.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from kd_bench.data.augmentation import as_float
 from kd_bench.data.batch import Batch
 from kd_bench.errors import Diverged, IntegrityError
 from kd_bench.methods.base import Method
-from kd_bench.models.features import FeatureTap
+from kd_bench.models.features import FeatureTap, Outputs
 
 
-@torch.inference_mode()
 def predict(tap: FeatureTap, batches: Iterable[Batch], method: Method | None = None) -> Tensor:
     """Logits (N, K), float32 on the CPU, of a network in eval mode, through the method's head if it has its own.
 
     Raises:
         Diverged: a logit is not finite.
     """
-    modules = [tap] if method is None else [tap, method]
+    modules: list[nn.Module] = [tap] if method is None else [tap, method]
+    return _passed(tap, batches, modules, "logits", lambda o: method.predict(o) if method else o.logits)
+
+
+def embed(tap: FeatureTap, batches: Iterable[Batch]) -> Tensor:
+    """Embeddings (N, D), as ``predict``."""
+    return _passed(tap, batches, [tap], "embeddings", lambda o: o.embedding)
+
+
+@torch.inference_mode()
+def _passed(
+    tap: FeatureTap, batches: Iterable[Batch], modules: list[nn.Module], what: str, of: Callable[[Outputs], Tensor]
+) -> Tensor:
     modes = [module.training for module in modules]
     for module in modules:
         module.eval()
     device = tap.mean.device
-    logits = []
-    for batch in batches:
-        outputs = tap(as_float(batch.images.to(device)))
-        logits.append((outputs.logits if method is None else method.predict(outputs)).float().cpu())
+    values = [of(tap(as_float(batch.images.to(device)))).float().cpu() for batch in batches]
     for module, mode in zip(modules, modes, strict=True):
         module.train(mode)
-    result = torch.cat(logits)
+    result = torch.cat(values)
     if not result.isfinite().all():
-        raise Diverged(f"{tap.name} gives logits that are not finite")
+        raise Diverged(f"{tap.name} gives {what} that are not finite")
     return result
 
 

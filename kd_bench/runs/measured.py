@@ -215,6 +215,7 @@ class Latency(Strict):
     student: Speed
     teacher: Speed | None
     p50_ratio: Annotated[Ratio | None, Field(description="the student's over the teacher's: below 1 is faster")]
+    machine: Annotated[str | None, Field(description="that the milliseconds belong to")] = None
 
 
 class FullEvaluation(Strict):

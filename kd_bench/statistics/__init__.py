@@ -37,6 +37,8 @@ from kd_bench.statistics.paired import (
 )
 from kd_bench.statistics.power import (
     Equivalence,
+    Spread,
+    Verdict,
     equivalence,
     minimum_detectable_difference,
     smallest_mann_whitney_p,
@@ -61,6 +63,8 @@ __all__ = [
     "Evidence",
     "Exemplar",
     "Scores",
+    "Spread",
+    "Verdict",
     "benjamini_hochberg",
     "bootstrap_interval",
     "compression_identified",

@@ -7,7 +7,7 @@ from typing import Literal
 
 from scipy.special import nctdtr, stdtr, stdtrit
 
-from kd_bench.statistics.intervals import Estimate, estimate, standard_error
+from kd_bench.statistics.intervals import Estimate, mean, standard_error
 
 SIGNIFICANCE = 0.05
 POWER = 0.8
@@ -64,8 +64,20 @@ class Equivalence:
     p_value: float | None
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviation over so many seeds, two or more."""
+
+    deviation: float
+    seeds: int
+
+
 def equivalence(
-    values: Sequence[float], published: float, tolerance: float, significance: float = SIGNIFICANCE
+    values: Sequence[float],
+    published: float,
+    tolerance: float,
+    significance: float = SIGNIFICANCE,
+    spread: Spread | None = None,
 ) -> Equivalence:
     """Two one-sided t tests of |mean - published| < tolerance (Schuirmann 1987).
 
@@ -75,23 +87,38 @@ def equivalence(
 
     Args:
         values: one a seed, in the unit of ``published`` and ``tolerance``.
+        spread: of the published mean; the tests are then Welch's (1947). Without it the published value counts as
+            exact.
     """
-    difference = estimate([value - published for value in values], 1 - 2 * significance)
-    if difference.low is None or difference.high is None:
-        return Equivalence("inconclusive", difference, None)
+    center = mean([value - published for value in values])
+    if len(values) < 2:
+        return Equivalence("inconclusive", Estimate(center, None, None, len(values)), None)
+    error, degrees = _error(values, spread)
+    half = float(stdtrit(degrees, 1 - significance)) * error
+    difference = Estimate(center, center - half, center + half, len(values))
     verdict: Verdict = "inconclusive"
-    if -tolerance < difference.low and difference.high < tolerance:
+    if -tolerance < center - half and center + half < tolerance:
         verdict = "reproduced"
-    elif difference.high < -tolerance:
+    elif center + half < -tolerance:
         verdict = "below"
-    elif difference.low > tolerance:
+    elif center - half > tolerance:
         verdict = "above"
-    return Equivalence(verdict, difference, _one_sided(values, tolerance - abs(difference.mean)))
+    return Equivalence(verdict, difference, _one_sided(error, degrees, tolerance - abs(center)))
 
 
-def _one_sided(values: Sequence[float], margin: float) -> float:
+def _error(values: Sequence[float], spread: Spread | None) -> tuple[float, float]:
+    """Standard error of the difference, and its degrees of freedom (Welch-Satterthwaite where there are two means)."""
+    own = standard_error(values)
+    if spread is None:
+        return own, len(values) - 1
+    theirs = spread.deviation / math.sqrt(spread.seeds)
+    error = math.hypot(own, theirs)
+    weights = (own**4 / (len(values) - 1), theirs**4 / (spread.seeds - 1))
+    return error, error**4 / sum(weights) if error else len(values) - 1
+
+
+def _one_sided(error: float, degrees: float, margin: float) -> float:
     """p value of the one of the two tests that is harder to reject; ``margin`` is left to the nearer end."""
-    error = standard_error(values)
     if error == 0:
         return 0.0 if margin > 0 else 1.0
-    return float(stdtr(len(values) - 1, -margin / error))
+    return float(stdtr(degrees, -margin / error))

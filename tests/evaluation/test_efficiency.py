@@ -6,10 +6,12 @@ from taps import make_tap
 from torch import nn
 
 from kd_bench.data.batch import DataSpec
-from kd_bench.evaluation.efficiency import adapter_parameters, macs, parameters
+from kd_bench.evaluation.efficiency import adapter_parameters, file_bytes, macs, parameters
 from kd_bench.methods.byot import BYOT
 from kd_bench.methods.fitnet import FitNet
 from kd_bench.methods.kd import KD
+from kd_bench.models.checkpoints import save_tensors
+from kd_bench.models.ensemble import Ensemble
 from kd_bench.models.features import FeatureTap
 
 SPEC = DataSpec(10, (8, 8), (0.3,) * 3, (0.4,) * 3)
@@ -170,3 +172,25 @@ def test_attention_counts_with_both_of_its_products():
     attention = tokens * tokens * width + tokens * tokens * width  # queries by keys, weights by values
     perceptron = 2 * tokens * width * 4 * width
     assert macs(tap, SPEC) == embedding + 2 * (projections + attention + perceptron) + width * 10
+
+
+def test_only_what_training_may_change_is_trainable():
+    student, method = with_adapters(byot(ensemble=True))
+    student.network.conv1.requires_grad_(False)
+    for parameter in method.exits[0].parameters():
+        parameter.requires_grad_(False)
+    without_turned_off = RESNET8_PARAMETERS - 9 * 3 * 16
+    assert parameters(student, method) == without_turned_off + EXIT_1_PARAMETERS + EXIT_2_PARAMETERS
+    assert parameters(student, method, trainable=True) == without_turned_off + EXIT_2_PARAMETERS
+
+
+def test_file_sizes_are_those_on_the_disk(tmp_path):
+    """Of the network, of what the method adds at test time, and of all members of an ensemble."""
+    student, method = with_adapters(byot(ensemble=True))
+    save_tensors(student.network.state_dict(), tmp_path / "student")
+    save_tensors(nn.ModuleList(method.test_time_modules()).state_dict(), tmp_path / "head")
+    network, head = ((tmp_path / name).stat().st_size for name in ("student", "head"))
+    assert network > 4 * RESNET8_PARAMETERS
+    assert file_bytes(student) == network
+    assert file_bytes(student, method) == network + head
+    assert file_bytes(Ensemble("two", [resnet8(), resnet8()], [1.0, 1.0], "logits")) == 2 * network
