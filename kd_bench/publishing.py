@@ -7,10 +7,13 @@ from kd_bench.errors import ConfigError
 from kd_bench.leaderboard import LeaderboardSummary, write_leaderboard
 from kd_bench.runs.files import write_atomically
 from kd_bench.runs.record import RECORD_FILE, Record, read_record
+from kd_bench.runs.supplement import supplement_path
 
 
 def publish(study: str, runs: Path, results: Path) -> tuple[int, LeaderboardSummary]:
     """Copy the records of a study to ``results/records`` and rebuild the boards in ``results``.
+
+    What ``kd-bench evaluate`` wrote beside a record is copied with it.
 
     Returns:
         How many records were copied, and what the boards hold.
@@ -33,6 +36,10 @@ def publish(study: str, runs: Path, results: Path) -> tuple[int, LeaderboardSumm
     for target, source in targets.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, source.read_bytes())
+        if (supplement := supplement_path(source)).exists():
+            write_atomically(supplement_path(target), supplement.read_bytes())
+        else:
+            supplement_path(target).unlink(missing_ok=True)  # of a run that was published before
     return len(targets), write_leaderboard(results / "records", results)
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-HELP = "Turn records into Markdown, CSV and one HTML page."
+HELP = "Turn records into Markdown, CSV, JSON, LaTeX and HTML."
 EXAMPLE = "kd-bench leaderboard --records runs --out board"
 
 
@@ -16,12 +16,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the pages go (default: RECORDS/leaderboard)",
     )
+    parser.add_argument(
+        "--run-pages", action="store_true", help="write a page for every run also where there are more than 1000"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     from kd_bench.leaderboard import write_leaderboard
 
     out = options.out or options.records / "leaderboard"
-    summary = write_leaderboard(options.records, out)
+    summary = write_leaderboard(options.records, out, options.run_pages)
     print(f"{summary}\n{out / 'index.html'}")
     return 0

@@ -1,20 +1,38 @@
 """Leaderboards: a pure function of the records that runs leave. Imports no torch."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kd_bench.errors import ConfigError
-from kd_bench.leaderboard.board import Board, Leaderboard, build
+from kd_bench.errors import ConfigError, IntegrityError
+from kd_bench.leaderboard.board import Board
+from kd_bench.leaderboard.building import Leaderboard, build
+from kd_bench.leaderboard.document import json_text
+from kd_bench.leaderboard.latex import latex
 from kd_bench.leaderboard.load import load
-from kd_bench.leaderboard.page import html_page
+from kd_bench.leaderboard.markdown import markdown
+from kd_bench.leaderboard.pages.board import RUN_FOLDER
+from kd_bench.leaderboard.pages.index import html_page
+from kd_bench.leaderboard.pages.run import run_page
 from kd_bench.leaderboard.spreadsheet import csv_text
 from kd_bench.leaderboard.summary import counts
-from kd_bench.leaderboard.text import markdown, terminal_table
+from kd_bench.leaderboard.terminal import terminal_table
 from kd_bench.runs.files import write_atomically
+from kd_bench.runs.record import Record
 
 __all__ = ["Board", "Leaderboard", "LeaderboardSummary", "read_leaderboard", "terminal_table", "write_leaderboard"]
 
-OUTPUTS = {"leaderboard.md": markdown, "leaderboard.csv": csv_text, "index.html": html_page}
+OUTPUTS = {
+    "leaderboard.md": markdown,
+    "leaderboard.csv": csv_text,
+    "leaderboard.json": json_text,
+    "leaderboard.tex": latex,
+}
+PAGE = "index.html"
+# Pages of more runs than this take longer than everything else together.
+MOST_RUN_PAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,19 @@ class LeaderboardSummary:
         return counts(self.records, self.unfinished, self.failed, self.rejected)
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Thousands of records are millions of objects, none of them garbage; looking for it takes a fifth of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_uninterrupted()
 def read_leaderboard(records: Path) -> Leaderboard:
     """Boards of everything below the directory ``records``.
 
@@ -41,8 +72,13 @@ def read_leaderboard(records: Path) -> Leaderboard:
     return build(load(records))
 
 
-def write_leaderboard(records: Path, out: Path) -> LeaderboardSummary:
-    """Build the leaderboard of ``records`` and write it as Markdown, CSV and HTML to the directory ``out``.
+@_uninterrupted()
+def write_leaderboard(records: Path, out: Path, all_run_pages: bool = False) -> LeaderboardSummary:
+    """Build the leaderboard of ``records`` and write it to the directory ``out``: Markdown, CSV, JSON, LaTeX and one
+    HTML page, and a page for every run in its folder ``run-pages``.
+
+    Args:
+        all_run_pages: write the pages of runs also where there are more than ``MOST_RUN_PAGES``.
 
     The files depend on the records (and run states) alone: the same ones give the same bytes on every machine.
 
@@ -58,11 +94,30 @@ def write_leaderboard(records: Path, out: Path) -> LeaderboardSummary:
     for name, render in OUTPUTS.items():
         write_atomically(out / name, render(leaderboard))
     found = leaderboard.collection
+    with_pages = all_run_pages or len(found.records) <= MOST_RUN_PAGES
+    write_atomically(out / PAGE, html_page(leaderboard, with_pages))
+    _write_run_pages(found.records if with_pages else (), out / RUN_FOLDER)
     return LeaderboardSummary(
         records=len(found.records),
         unfinished=found.unfinished,
         failed=found.failed,
         rejected=len(found.rejected),
         boards=leaderboard.boards,
-        files=tuple(out / name for name in OUTPUTS),
+        files=tuple(out / name for name in (*OUTPUTS, PAGE)),
     )
+
+
+def _write_run_pages(records: tuple[Record, ...], folder: Path) -> None:
+    """One page a run. They follow from the records, so they are not flushed to the disk one by one; pages of runs that
+    are gone are removed.
+    """
+    pages = {f"{record.run_id}.html": record for record in records}
+    try:
+        folder.mkdir(exist_ok=True)
+        for stale in folder.glob(f"{'[0-9a-f]' * 16}.html"):
+            if stale.name not in pages:
+                stale.unlink()
+        for name, record in pages.items():
+            (folder / name).write_text(run_page(record), encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise IntegrityError(f"{error.filename or folder} cannot be written: {error.strerror or error}") from error

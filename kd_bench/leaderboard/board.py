@@ -15,7 +15,7 @@ from kd_bench.leaderboard.entries import (
     frozen,
     options_text,
 )
-from kd_bench.leaderboard.load import FAILED_STATES, Collection
+from kd_bench.leaderboard.load import FAILED_STATES
 from kd_bench.leaderboard.rows import Context, Row, baseline, build_rows
 from kd_bench.runs.record import DatasetInfo, Record, TeacherInfo
 from kd_bench.runs.states import RunState
@@ -41,23 +41,6 @@ class Board:
     def title(self) -> str:
         pair = f"{self.teacher.name} → {self.student}" if self.teacher else f"{self.student}, no teacher"
         return f"{self.dataset.name} · {pair} · {self.recipe}{options_text(self.options)}"
-
-
-@dataclass(frozen=True)
-class Leaderboard:
-    """Everything the outputs show: ``collection`` is what was found, ``boards`` and ``teachers`` come from it."""
-
-    collection: Collection
-    boards: tuple[Board, ...]
-    teachers: tuple[Record, ...]
-
-
-def build(collection: Collection) -> Leaderboard:
-    """Boards of all student records, and the teachers' own records; a function of the collection alone."""
-    students = [record for record in collection.records if record.role == "student"]
-    teachers = [record for record in collection.records if record.role == "teacher"]
-    teachers.sort(key=lambda record: (record.dataset.name, record.student.name, record.seed, record.run_id))
-    return Leaderboard(collection, build_boards(students, collection.states), tuple(teachers))
 
 
 def build_boards(students: Iterable[Record], states: Sequence[RunState]) -> tuple[Board, ...]:
@@ -115,7 +98,7 @@ def _board(key: str, records: Sequence[Record], options: Options, states: Sequen
     teacher = next((record.teacher for record in records if record.teacher), None)
     entries = build_entries(records)
     own = [state for state in states if _belongs(state, first, teacher)]
-    context = Context(baseline(entries, SCRATCH), baseline(entries, KD), teacher, own)
+    context = Context(baseline(entries, SCRATCH), baseline(entries, KD), teacher, first.dataset, own)
     return Board(
         identifier="board-" + hashlib.sha256(key.encode()).hexdigest()[:10],
         dataset=first.dataset,

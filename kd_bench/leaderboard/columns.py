@@ -1,17 +1,22 @@
-"""The columns of a board as people read them: one table that drives Markdown, HTML and the explanations."""
+"""The columns of a board as people read them: one table that drives Markdown, LaTeX, HTML and the explanations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Literal
 
+from kd_bench.leaderboard.formats import FORMATS, MISSING, half_width, p_value, percent, points
+from kd_bench.leaderboard.metric import Metric
+from kd_bench.leaderboard.metrics import GROUPS, Group
 from kd_bench.leaderboard.rows import Row
-from kd_bench.statistics import Estimate
+from kd_bench.statistics import MINIMUM_RANKED, Estimate
 
-MISSING = "–"
-MINUS = "\u2212"
-SELECTION_MARK = "selected on validation"
+SELECTION_MARKS = {
+    "last": "",
+    "best_on_validation": "selected on validation",
+    "best_on_test": "selected on the test split: too good",
+}
 Direction = Literal["ascending", "descending"]
+ColumnGroup = Literal["row", "about"] | Group
 
 
 @dataclass(frozen=True)
@@ -29,45 +34,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column; ``first`` is the direction in which the better or the more usual comes first."""
+    """A column; ``first`` is the direction in which the better or the more usual comes first.
+
+    ``group`` is where it is chosen; ``shown`` whether it is shown without being chosen.
+    """
 
     key: str
     title: str
     explanation: str
     cell: Callable[[Row], Cell]
+    group: ColumnGroup
+    shown: bool = True
     numeric: bool = True
     first: Direction = "ascending"
-
-
-def percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f}"
-
-
-def points(difference: float) -> str:
-    """A difference of fractions in percentage points, with its sign."""
-    text = f"{100 * difference:+.2f}"
-    return "0.00" if float(text) == 0 else text.replace("-", MINUS)
-
-
-def half_width(value: Estimate) -> str:
-    return MISSING if value.half_width is None else f"± {percent(value.half_width)}"
-
-
-def count(value: int) -> str:
-    """Such as ``1.23 M``: three digits, or an exponent where no network has as many."""
-    if value >= 10**15:
-        return f"{Decimal(value):.2e}"
-    for scale, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if value >= scale:
-            scaled = value / scale
-            return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f} {unit}"
-    return str(value)
-
-
-def seconds(value: float | None) -> str:
-    if value is None:
-        return MISSING
-    return f"{value:.1f}" if value < 100 else f"{value:.0f}" if value < 1e7 else f"{value:.2e}"
 
 
 def rank_text(rank: tuple[int, int] | None) -> str:
@@ -87,7 +66,7 @@ def _rank(row: Row) -> Cell:
 
 
 def _method(row: Row) -> Cell:
-    return Cell(row.entry.label, SELECTION_MARK if row.entry.selection != "last" else "")
+    return Cell(row.entry.label, SELECTION_MARKS[row.entry.selection])
 
 
 def _seeds(row: Row) -> Cell:
@@ -111,28 +90,46 @@ def _difference(value: Estimate | None) -> Cell:
     )
 
 
-def _percent(value: float | None) -> Cell:
-    return Cell(MISSING) if value is None else Cell(percent(value), value=value)
+def _number(value: float | None, text: Callable[[float], str] = percent) -> Cell:
+    return Cell(MISSING) if value is None else Cell(text(value), value=value)
 
 
-def _p_value(value: float | None) -> Cell:
-    if value is None:
-        return Cell(MISSING)
-    return Cell("< 0.001" if value < 0.001 else f"{value:.3f}", value=value)
+def _text(text: str) -> Cell:
+    return Cell(text or MISSING)
 
 
-def _decimals(value: float) -> str:
-    return f"{value:.3f}" if value < 1e4 else f"{value:.2e}"
+def _metric(metric: Metric) -> Column:
+    text = FORMATS[metric.unit]
+
+    def cell(row: Row) -> Cell:
+        value = row.metrics[metric.key]
+        if value is None:
+            return Cell(MISSING)
+        varies = value.n >= MINIMUM_RANKED and value.half_width
+        notes = [f"± {text(value.half_width)}"] if varies and value.half_width else []
+        floor = row.floors.get(metric.key)
+        notes += [] if floor is None else [f"({text(floor)})"]
+        return Cell(text(value.mean), " ".join(notes), value.mean)
+
+    direction: Direction = "ascending" if metric.lower else "descending"
+    group = next(group for group, metrics in GROUPS.items() if metric in metrics)
+    return Column(metric.key, metric.title, metric.explanation, cell, group, metric.shown, first=direction)
+
+
+def _of(group: Group) -> Iterable[Column]:
+    return (_metric(metric) for metric in GROUPS[group])
 
 
 COLUMNS = (
-    Column("rank", "Rank", "Ranks that the seeds cannot tell apart share a band, such as 2–4.", _rank),
+    Column("rank", "Rank", "Ranks that the seeds cannot tell apart share a band, such as 2–4.", _rank, "row"),
     Column(
         "method",
         "Method",
         "Name of the method, in brackets the hyperparameters in which rows of one name differ. The headline is the last"
-        f" epoch; where a recipe says otherwise, the row says “{SELECTION_MARK}”.",
+        f" epoch; where a recipe says otherwise, the row says “{SELECTION_MARKS['best_on_validation']}”, or, where the"
+        f" published numbers were made so, “{SELECTION_MARKS['best_on_test']}”.",
         _method,
+        "row",
         numeric=False,
     ),
     Column(
@@ -141,6 +138,7 @@ COLUMNS = (
         "Finished runs, one a seed. Fewer than 5 are preliminary, fewer than 3 are not ranked. Failed and unfinished"
         " runs are known by the name of the method only.",
         _seeds,
+        "row",
         first="descending",
     ),
     Column(
@@ -148,6 +146,7 @@ COLUMNS = (
         "Test top-1 %",
         "Mean over the seeds ± half the width of the 95 % t interval of the mean.",
         _top1,
+        "quality",
         first="descending",
     ),
     Column(
@@ -156,89 +155,107 @@ COLUMNS = (
         "Difference to the same student without a teacher, in percentage points: mean over shared seeds, with the"
         " paired 95 % t interval. Grey where the interval contains 0.",
         lambda row: _difference(row.scratch_difference),
+        "quality",
         first="descending",
+    ),
+    Column(
+        "scratch_p",
+        "p vs scratch",
+        "Paired t test against scratch, adjusted by Holm's method for the number of ranked rows.",
+        lambda row: _number(row.scratch_p, p_value),
+        "quality",
+        shown=False,
     ),
     Column(
         "kd_difference",
         "Δ KD",
         "The same against plain knowledge distillation (the method kd).",
         lambda row: _difference(row.kd_difference),
+        "quality",
         first="descending",
     ),
     Column(
         "kd_p",
         "p vs KD",
         "Paired t test against KD, adjusted by Holm's method for the number of ranked rows.",
-        lambda row: _p_value(row.kd_p),
+        lambda row: _number(row.kd_p, p_value),
+        "quality",
     ),
     Column(
-        "best_on_validation",
-        "Best on validation %",
-        "Test top-1 of the epoch that was best on the validation split. The test split never selects.",
-        lambda row: _percent(row.best_on_validation),
-        first="descending",
-    ),
-    Column(
-        "retention",
-        "Retention %",
-        "Top-1 of the student over top-1 of the teacher.",
-        lambda row: _percent(row.retention),
-        first="descending",
+        "kd_detectable",
+        "Detectable Δ KD",
+        "The true difference to KD, in points, that these seeds would show as significant four times out of five."
+        " A smaller one may be there without being found.",
+        lambda row: _number(row.kd_detectable),
+        "quality",
+        shown=False,
     ),
     Column(
         "gap_closed",
         "Gap closed %",
         "(method − scratch) / (teacher − scratch). Missing where the teacher is not better than scratch, or its"
         " advantage lies within the noise of the scratch seeds, or that noise is unknown.",
-        lambda row: _percent(row.gap_closed),
+        lambda row: _number(row.gap_closed),
+        "quality",
         first="descending",
     ),
     Column(
-        "agreement",
-        "Agreement %",
-        "Share of test images on which student and teacher predict the same class.",
-        lambda row: _percent(row.agreement),
+        "retention",
+        "Retention %",
+        "Top-1 of the student over top-1 of the teacher.",
+        lambda row: _number(row.retention),
+        "quality",
+        shown=False,
         first="descending",
     ),
     Column(
-        "negative_flips",
-        "Negative flips %",
-        "Share of test images that the teacher gets right and the student wrong.",
-        lambda row: _percent(row.negative_flips),
+        "retention_over_chance",
+        "Over chance %",
+        "The same with what guessing gets, 1 / number of classes, taken from both.",
+        lambda row: _number(row.retention_over_chance),
+        "quality",
+        shown=False,
+        first="descending",
+    ),
+    *_of("quality"),
+    *_of("fidelity"),
+    *_of("calibration"),
+    *_of("harm"),
+    *_of("cost"),
+    Column(
+        "family",
+        "Family",
+        "What the method distils.",
+        lambda row: _text(row.entry.latest.method.family),
+        "about",
+        numeric=False,
     ),
     Column(
-        "ece",
-        "ECE",
-        "Expected calibration error, 15 equal-width bins; in brackets the mean of a perfectly calibrated model on a"
-        " test split of this size. Less than that is luck.",
-        lambda row: Cell(_decimals(row.ece), f"({_decimals(row.ece_noise_floor)})", row.ece),
+        "paper",
+        "Paper",
+        "Where the method comes from.",
+        lambda row: _text(row.entry.latest.method.paper),
+        "about",
+        numeric=False,
     ),
     Column(
-        "nll",
-        "NLL",
-        "Negative log-likelihood of the test labels, nats per image.",
-        lambda row: Cell(_decimals(row.nll), value=row.nll),
+        "finished",
+        "Finished",
+        "Day on which the latest of its runs finished, UTC.",
+        lambda row: _text(row.entry.finished_on),
+        "about",
+        shown=False,
+        numeric=False,
     ),
     Column(
-        "parameters",
-        "Parameters",
-        "Of everything needed at test time.",
-        lambda row: Cell(count(row.parameters), value=row.parameters),
+        "commit",
+        "Commit",
+        "Of kd_bench, of its runs; + where files were changed.",
+        lambda row: _text(", ".join(row.entry.commits)),
+        "about",
+        shown=False,
+        numeric=False,
     ),
-    Column(
-        "macs",
-        "MACs",
-        "Multiply-accumulates of one image at test time.",
-        lambda row: Cell(count(row.macs), value=row.macs),
-    ),
-    Column(
-        "train_seconds",
-        "Train s",
-        "Wall-clock seconds of training, mean over the seeds, on whatever machine ran them; without the teacher's.",
-        lambda row: Cell(seconds(row.train_seconds), value=row.train_seconds),
-    ),
-    Column("family", "Family", "What the method distils.", lambda row: Cell(row.entry.latest.method.family), False),
-    Column("paper", "Paper", "Where the method comes from.", lambda row: Cell(row.entry.latest.method.paper), False),
 )
 
 RANKS_EXPLAINED = (
@@ -246,8 +263,8 @@ RANKS_EXPLAINED = (
     " band while it cannot be told from the band's leader; the first that can leads the next band. Two rows cannot be"
     " told apart when the 95 % t interval of their differences by seed contains 0 (from 3 shared seeds), or else when"
     " the t intervals of their means overlap. “2–4” is one of the ranks 2 to 4; order within a band says nothing."
-    " Bands are not corrected for the number of comparisons. Bold is a row with at least 5 seeds that is told"
-    " from every other ranked row; without such a row nothing is bold."
+    " Bands are not corrected for the number of comparisons. Bold are the rows of the first band if each of them has at"
+    " least 5 seeds and is told from every ranked row below the band; without that, nothing is bold."
 )
 INTERVALS_EXPLAINED = (
     "Intervals are 95 % Student t intervals over seeds. They cover the noise of training, not that of the test images,"
@@ -260,3 +277,16 @@ SCOPE_EXPLAINED = (
     " method with different hyperparameters are different rows. Only records are ranked: runs that failed or did not"
     " finish and files that were rejected are listed at the end."
 )
+
+
+def measured(rows: Iterable[Row]) -> frozenset[str]:
+    """Keys of the columns that have something to show in at least one row."""
+    left = {column.key: column for column in COLUMNS}
+    found: set[str] = set()
+    for row in rows:
+        new = {key for key, column in left.items() if column.cell(row).text != MISSING}
+        found |= new
+        left = {key: column for key, column in left.items() if key not in new}
+        if not left:
+            break
+    return frozenset(found)

@@ -24,8 +24,11 @@ SETTING_PARTS = (
 IGNORED_KEY = "seed"
 UNSET = "unset"
 QUOTE = '"'
+HASH_LENGTH = 10
 
 Options = tuple[tuple[str, str], ...]
+
+_as_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,17 @@ class Entry:
     @property
     def latest(self) -> Record:
         return max(self.runs, key=recency)
+
+    @property
+    def finished_on(self) -> str:
+        """Day on which the latest run finished, in UTC."""
+        return f"{recency(self.latest)[0]:%Y-%m-%d}"
+
+    @property
+    def commits(self) -> tuple[str, ...]:
+        """Short commits of the code of its runs, with ``+`` where files were changed; empty where none is known."""
+        found = {(run.code.commit[:HASH_LENGTH], run.code.dirty) for run in self.runs if run.code.commit}
+        return tuple(sorted(commit + ("+" if dirty else "") for commit, dirty in found))
 
     @property
     def selection(self) -> str:
@@ -91,7 +105,7 @@ def _flatten(part: dict[str, Any], prefix: str, flat: dict[str, str]) -> None:
         if isinstance(value, dict):
             _flatten(value, f"{prefix}{name}.", flat)
         elif name != IGNORED_KEY:
-            flat[prefix + name] = json.dumps(value, sort_keys=True, ensure_ascii=False)
+            flat[prefix + name] = _as_json(value)
 
 
 def options_text(options: Options) -> str:

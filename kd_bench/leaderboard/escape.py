@@ -3,6 +3,7 @@
 import html
 import re
 import unicodedata
+from functools import lru_cache
 
 ELLIPSIS = "…"
 # Control characters, formats such as the right-to-left override, surrogates, private use, line separators.
@@ -16,6 +17,8 @@ def visible(text: str, limit: int | None = None) -> str:
     """One line in which every character can be seen: hidden ones as ``\\n`` or ``\\u202e``, cut to ``limit``."""
     if limit is not None and len(text) > limit:
         text = text[: limit - 1] + ELLIPSIS
+    if text.isprintable():  # nearly always, and much faster to find out
+        return text
     return "".join(_escaped(character) if _hidden(character) else character for character in text)
 
 
@@ -40,6 +43,75 @@ def for_csv(text: str) -> str:
     return "'" + shown if text.lstrip(" ").startswith(FORMULA_STARTS) or shown.startswith(FORMULA_STARTS) else shown
 
 
+@lru_cache(maxsize=1 << 14)  # pages say the same things again and again
 def for_html(text: str, limit: int | None = None) -> str:
     """Text of an HTML element or of a quoted attribute."""
     return html.escape(visible(text, limit), quote=True)
+
+
+LATEX_SPECIAL = {
+    "\\": "\\textbackslash{}",
+    "{": "\\{",
+    "}": "\\}",
+    "#": "\\#",
+    "$": "\\$",
+    "%": "\\%",
+    "&": "\\&",
+    "_": "\\_",
+    "^": "\\textasciicircum{}",
+    "~": "\\textasciitilde{}",
+    "<": "\\textless{}",
+    ">": "\\textgreater{}",
+    "|": "\\textbar{}",
+    '"': "{\\ttfamily\\char34}",
+    "'": "{'}",  # in braces, or two become one sign
+    "`": "{`}",
+    "-": "{-}",  # two of them would become a dash
+    "–": "--",
+    "−": "$-$",
+    "±": "$\\pm$",
+    "Δ": "$\\Delta$",
+    "κ": "$\\kappa$",
+    "→": "$\\to$",
+    "·": "$\\cdot$",
+    "×": "$\\times$",
+    ELLIPSIS: "\\ldots{}",
+    "ß": "\\ss{}",
+    "æ": "\\ae{}",
+    "Æ": "\\AE{}",
+    "ø": "\\o{}",
+    "Ø": "\\O{}",
+    "ł": "\\l{}",
+    "Ł": "\\L{}",
+    "ı": "\\i{}",
+}
+LATEX_ACCENTS = {
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0304": "=",
+    "\u0306": "u",
+    "\u0307": ".",
+    "\u0308": '"',
+    "\u030a": "r",
+    "\u030b": "H",
+    "\u030c": "v",
+    "\u0327": "c",
+}
+
+
+def for_latex(text: str, limit: int | None = None) -> str:
+    """Text of a LaTeX paragraph or table cell in plain ASCII; letters that no font is sure to have as ``U+6F22``."""
+    return "".join(map(_latex_character, visible(text, limit)))
+
+
+def _latex_character(character: str) -> str:
+    if character in LATEX_SPECIAL:
+        return LATEX_SPECIAL[character]
+    if character.isascii():
+        return character
+    parts = unicodedata.normalize("NFD", character)
+    if len(parts) == 2 and parts[0].isascii() and parts[1] in LATEX_ACCENTS:
+        return f"\\{LATEX_ACCENTS[parts[1]]}{{{parts[0]}}}"
+    return f"U+{ord(character):04X}"

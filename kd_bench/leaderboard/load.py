@@ -9,8 +9,9 @@ from pathlib import Path
 from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.runs.record import RECORD_FILE, Record, read_record
 from kd_bench.runs.states import STATE_FILE, RunState, read_state
+from kd_bench.runs.supplement import Evaluation, read_evaluation, supplement_path, supplemented
 
-PUBLISHED_FILES = "seed*.json"
+PUBLISHED_FILES = "seed*[0-9].json"  # not their supplements, seed0.evaluation.json
 FAILED_STATES = frozenset({"failed", "diverged", "oom"})
 
 
@@ -47,7 +48,8 @@ def load(directory: Path) -> Collection:
 
     Records are ``record.json`` of a run directory and ``seed*.json`` of published results. Names that start with a dot
     are files being written, or caches, and are not looked at. An identical copy of a record counts once; different
-    records with one run id are all rejected, because nothing says which of them is true.
+    records with one run id are all rejected, because nothing says which of them is true. What a supplement beside a
+    record has measured later is added to it, unless it contradicts the record.
 
     Raises:
         ConfigError: there is no such directory.
@@ -62,7 +64,8 @@ def load(directory: Path) -> Collection:
             _read_record_file(folder / name, directory, records, rejected)
         if STATE_FILE in names and RECORD_FILE not in names:
             _read_state_file(folder, directory, states, rejected)
-    valid = _without_conflicts(records, rejected)
+    supplements = _read_supplements(records, directory, rejected)
+    valid = [_supplemented(record, supplements, rejected) for record in _without_conflicts(records, rejected)]
     finished = {record.run_id for record in valid}
     unfinished = [(state, path) for path, state in states.items() if state.run_id not in finished]
     unfinished.sort(key=lambda item: (item[0].dataset, item[0].student, item[0].method, item[0].seed, item[1]))
@@ -101,6 +104,35 @@ def _read_record_file(path: Path, directory: Path, records: dict[str, Record], r
         rejected.append(Rejected(relative, _reason(error, path)))
 
 
+def _read_supplements(
+    records: dict[str, Record], directory: Path, rejected: list[Rejected]
+) -> dict[str, list[tuple[str, Evaluation]]]:
+    """By the run of the record that they lie beside, each with its path; the latest first."""
+    found: dict[str, list[tuple[str, Evaluation]]] = {}
+    for relative, record in records.items():
+        path = supplement_path(directory / relative)
+        if not path.exists():
+            continue
+        try:
+            found.setdefault(record.run_id, []).append((_relative(path, directory), read_evaluation(path)))
+        except IntegrityError as error:
+            rejected.append(Rejected(_relative(path, directory), _reason(error, path)))
+    for each in found.values():
+        each.sort(key=lambda item: (-item[1].evaluated_at.timestamp(), item[0]))
+    return found
+
+
+def _supplemented(
+    record: Record, supplements: dict[str, list[tuple[str, Evaluation]]], rejected: list[Rejected]
+) -> Record:
+    for path, evaluation in supplements.get(record.run_id, []):
+        try:
+            record = supplemented(record, evaluation)
+        except IntegrityError as error:
+            rejected.append(Rejected(path, str(error)))
+    return record
+
+
 def _read_state_file(folder: Path, directory: Path, states: dict[str, RunState], rejected: list[Rejected]) -> None:
     relative = _relative(folder / STATE_FILE, directory)
     try:
@@ -120,7 +152,7 @@ def _without_conflicts(records: dict[str, Record], rejected: list[Rejected]) -> 
     valid = []
     for run_id, paths in copies.items():
         # Compared as text: NaN in a configuration is not equal to itself.
-        if len({records[path].model_dump_json() for path in paths}) == 1:
+        if len(paths) == 1 or len({records[path].model_dump_json() for path in paths}) == 1:
             valid.append(records[paths[0]])
             continue
         for path in paths:

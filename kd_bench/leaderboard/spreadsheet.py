@@ -4,9 +4,11 @@ import csv
 import io
 from collections.abc import Callable
 
-from kd_bench.leaderboard.board import Board, Leaderboard
+from kd_bench.leaderboard.board import Board
+from kd_bench.leaderboard.building import Leaderboard
 from kd_bench.leaderboard.entries import options_text
 from kd_bench.leaderboard.escape import for_csv
+from kd_bench.leaderboard.metrics import METRICS
 from kd_bench.leaderboard.rows import Row
 from kd_bench.statistics import Estimate
 
@@ -40,6 +42,8 @@ IDENTITY: dict[str, Callable[[Board, Row], Value]] = {
     "finished_runs": lambda board, row: row.top1.n,
     "failed_runs_of_method": lambda board, row: row.failed,
     "unfinished_runs_of_method": lambda board, row: row.unfinished,
+    "finished_on": lambda board, row: row.entry.finished_on,
+    "commits": lambda board, row: " ".join(row.entry.commits),
     "further_runs_left_out": lambda board, row: row.entry.left_out,
 }
 
@@ -56,23 +60,29 @@ def _estimate(name: str, get: Callable[[Row], Estimate | None]) -> dict[str, Cal
     }
 
 
+def _metric(key: str) -> dict[str, Callable[[Board, Row], Value]]:
+    """Mean and interval; the number of seeds is that of the row, because a metric that one lacks is missing."""
+
+    def part(attribute: str) -> Callable[[Board, Row], Value]:
+        return lambda board, row: getattr(row.metrics[key], attribute, None)
+
+    return {key: part("mean"), f"{key}_ci95_low": part("low"), f"{key}_ci95_high": part("high")}
+
+
 COLUMNS: dict[str, Callable[[Board, Row], Value]] = {
     **IDENTITY,
     **_estimate("test_top1", lambda row: row.top1),
-    "test_top1_best_on_validation_mean": lambda board, row: row.best_on_validation,
     **_estimate("difference_to_scratch", lambda row: row.scratch_difference),
+    "p_value_vs_scratch_holm": lambda board, row: row.scratch_p,
     **_estimate("difference_to_kd", lambda row: row.kd_difference),
     "p_value_vs_kd_holm": lambda board, row: row.kd_p,
+    "detectable_difference_to_kd": lambda board, row: row.kd_detectable,
     "retention": lambda board, row: row.retention,
+    "retention_over_chance": lambda board, row: row.retention_over_chance,
     "gap_closed": lambda board, row: row.gap_closed,
-    "teacher_agreement": lambda board, row: row.agreement,
-    "negative_flips": lambda board, row: row.negative_flips,
-    "ece": lambda board, row: row.ece,
-    "ece_noise_floor": lambda board, row: row.ece_noise_floor,
-    "nll": lambda board, row: row.nll,
-    "parameters": lambda board, row: row.parameters,
-    "macs": lambda board, row: row.macs,
-    "train_seconds": lambda board, row: row.train_seconds,
+    "ece_noise_floor": lambda board, row: row.floors["ece"],
+    "scaled_ece_noise_floor": lambda board, row: row.floors["scaled_ece"],
+    **{name: get for key in METRICS for name, get in _metric(key).items()},
 }
 
 

@@ -125,6 +125,55 @@ def record_content(
     return deepcopy(content)
 
 
+def measured_content(content: dict[str, Any], change: float = 0.0) -> dict[str, Any]:
+    """The same with everything measured that can be; ``change`` is added to what the tests look at."""
+    scaled = {"temperature": 1.5, "nll": 0.5, "ece": 0.02 + change, "ece_noise_floor": 0.015, "brier": 0.3}
+    scaled |= {"ece_equal_mass": 0.021, "classwise_ece": 0.022, "mce": 0.2}
+    more = {"macro_top1": 0.7, "brier": 0.4 + change, "ece_equal_mass": 0.041, "classwise_ece": 0.042, "mce": 0.3}
+    more |= {"kl": 0.6, "js": 0.1, "correctness_kappa": -0.1, "retention_over_chance": 0.9}
+    for selected in content["metrics"].values():
+        selected["test"] |= {**more, "scaled": scaled}
+        selected["validation"] |= more
+        selected["classes"] = {
+            "samples": [100, 100, 100, 0],
+            "correct": [90, 60, 80, 0],
+            "negative_flips": [5, 30, 0, 0],
+            "positive_flips": [5, 0, 10, 0],
+            "worst_top1": 0.6,
+            "worst_tenth_top1": 0.6 + change,
+            "sd_top1": 0.12,
+            "significantly_worse": [1],
+            "significantly_better": [],
+        }
+        selected["reliability"] = {
+            "samples": [0] * 7 + [100, 0, 0, 0, 0, 0, 0, 300],
+            "correct": [0] * 7 + [40, 0, 0, 0, 0, 0, 0, 270],
+            "confidence": [None] * 7 + [0.5, None, None, None, None, None, None, 0.97],
+        }
+        lists = {"index": [7, 3], "target": [1, 0], "teacher": [1, 0], "student": [2, 1]}
+        selected["exemplars"] = {"total": 60, **lists, "teacher_confidence": [0.99, 0.5]}
+        selected["not_measured"] = {"test.top5": "fewer than 6 classes"}
+    content["student"] |= {"trainable_parameters": 1400, "file_bytes": 6400}
+    content["cost"] = {
+        "teacher_forward_share": 0.3,
+        "peak_memory_bytes": 500_000_000,
+        "device_peak_memory_bytes": None,
+    }
+    content["history"] = [
+        {"epoch": float(epoch), "train/loss": 2.0 / epoch, "val/top1": 0.5 + 0.004 * epoch, "lr": 0.1}
+        for epoch in range(1, 101)
+    ]
+    speed = {"p50_ms": 2.5, "p95_ms": 3.0, "p99_ms": 4.0, "images_per_second": 900.0, "best_batch": 64}
+    speed |= {"activation_bytes": 40_000, "load_seconds": 0.01}
+    latency = {"batch_size": 1, "threads": 1, "processes": 3, "timings": 200, "student": speed, "teacher": None}
+    content["full"] = {
+        "embedding_cka": 0.8,
+        "latency": {**latency, "p50_ratio": {"mean": 0.25, "low": 0.2, "high": 0.3}},
+        "not_measured": {"cifar_c": "no files"},
+    }
+    return content
+
+
 def make_record(*args: Any, **kwargs: Any) -> Record:
     return Record.model_validate_json(json.dumps(record_content(*args, **kwargs)))
 

@@ -3,15 +3,17 @@
 import base64
 import dataclasses
 import hashlib
+import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
 
-from kd_bench.leaderboard.columns import COLUMNS
+from kd_bench.leaderboard.columns import COLUMNS, measured
 from kd_bench.leaderboard.load import Rejected
-from kd_bench.leaderboard.page import html_page
-from kd_bench.leaderboard.plot import Axis, axis_of, dot_plot
+from kd_bench.leaderboard.pages.index import html_page
+from kd_bench.leaderboard.plots.chart import Axis
+from kd_bench.leaderboard.plots.dots import axis_of, dot_plot
 
 from .factory import make_record, seeds_of, state_content
 from .test_text import HOSTILE, KD, SCRATCH, hostile_leaderboard, leaderboard_of
@@ -54,6 +56,10 @@ class Page(HTMLParser):
         return ["".join(text).strip() for _, _, text in self.all(tag, **attributes)]
 
 
+def board_rows(leaderboard):
+    return [row for board in leaderboard.boards for row in board.rows]
+
+
 @pytest.fixture
 def leaderboard():
     return leaderboard_of(seeds_of("scratch", SCRATCH), seeds_of("kd", KD), seeds_of("once", (0.9,)))
@@ -63,7 +69,11 @@ def test_every_row_and_column_is_there_without_script(leaderboard):
     page = Page(html_page(leaderboard))
     rows = [element for element in page.all("tr") if "data-row" in element[1]]
     assert len(rows) == 3
-    assert len([element for element in page.all("th") if "data-key" in element[1]]) == len(COLUMNS)
+    keys = {attributes["data-key"] for _, attributes, _ in page.all("th") if "data-key" in attributes}
+    known = measured(board_rows(leaderboard))
+    assert keys == {column.key for column in COLUMNS if column.key in known}
+    assert {"top1", "ece", "retention"} <= keys
+    assert "brier" not in keys  # no record has it
     assert page.texts("h2")[0] == "shapes · wide → narrow · short"
     text = "".join(rows[0][2])
     assert text.startswith("1kd573.90 ± 0.92+3.10 [")
@@ -93,19 +103,20 @@ def test_bold_is_the_significantly_best_row_alone(leaderboard):
     page = Page(html_page(leaderboard))
     classes = [attributes.get("class", "") for _, attributes, _ in page.elements]
     best = [names for names in classes if "best" in names.split()]
-    assert sorted(best) == ["number in-top1 best", "text in-method best"]
+    assert sorted(best) == ["in-method text best", "in-top1 number best"]
 
 
 def test_intervals_that_contain_zero_are_grey():
     page = Page(html_page(leaderboard_of(seeds_of("kd", KD), seeds_of("at", KD), seeds_of("scratch", SCRATCH))))
     grey = [attributes["class"] for _, attributes, _ in page.all("td") if "unclear" in attributes.get("class", "")]
-    assert grey == ["number in-kd_difference unclear"]
+    assert grey == ["in-kd_difference number unclear"]
 
 
 def test_every_seed_is_listed_with_its_run(leaderboard):
     page = Page(html_page(leaderboard))
     run = make_record("once", 0, 0.9).run_id
-    assert page.texts("td", title=f"run {run}") == ["90.00"]
+    assert page.texts("a", href=f"run-pages/{run}.html") == ["90.00"]
+    assert not any("run-pages/" in a["href"] for _, a, _ in Page(html_page(leaderboard, run_pages=False)).all("a"))
 
 
 def test_sections_for_teachers_states_and_rejected_files(leaderboard):
@@ -114,7 +125,7 @@ def test_sections_for_teachers_states_and_rejected_files(leaderboard):
     full = leaderboard_of(seeds_of("kd", KD), [teacher], states=states)
     collection = dataclasses.replace(full.collection, rejected=(Rejected("a/b", "is bad"),))
     page = Page(html_page(dataclasses.replace(full, collection=collection)))
-    assert page.texts("h2")[1:] == ["Teachers", "Failed and unfinished runs", "Rejected files", "How to read this"]
+    assert page.texts("h2")[2:] == ["Teachers", "Failed and unfinished runs", "Rejected files", "How to read this"]
     assert page.texts("p", class_="counts") == ["6 records, 0 unfinished, 1 failed, 1 rejected"]
     cells = page.texts("td")
     assert {"81.00", "loss is nan", "diverged", "a/b", "is bad"} <= set(cells)
@@ -139,7 +150,8 @@ def test_the_page_loads_nothing_and_runs_its_own_script_only(leaderboard):
     assert "url(" not in text
     assert "@import" not in text
     links = {attributes["href"] for _, attributes, _ in page.all("a")}
-    assert links == {"https://arxiv.org/abs/2001.00001"}
+    runs = {f"run-pages/{record.run_id}.html" for record in leaderboard.collection.records}
+    assert links == {"https://arxiv.org/abs/2001.00001", *runs}
 
 
 def test_hostile_names_stay_text():
@@ -149,10 +161,10 @@ def test_hostile_names_stay_text():
     assert len(page.all("script")) == 1
     assert not any(name.startswith("on") for _, attributes, _ in page.elements for name in attributes)
     assert "\u202e" not in text
-    labels = page.texts("th", class_="text in-method")
+    labels = page.texts("th", class_="in-method text")
     assert len(labels) == len(HOSTILE)
     assert {"<script>alert(1)</script>", "a|b", "=cmd()", "&lt;b&gt;", "abc\\u202edef\\u200b"} <= set(labels)
-    ((_, attributes, _),) = [element for element in page.all("th", class_="text in-method") if "title" in element[1]]
+    ((_, attributes, _),) = [element for element in page.all("th", class_="in-method text") if "title" in element[1]]
     assert attributes["title"] == "x" * 10_000
     assert max(map(len, labels)) <= 90
 
@@ -170,11 +182,11 @@ def test_dots_are_where_the_numbers_say(leaderboard):
     assert [line.get("data-row") for line in lines] == ["0", "1", "2"]
     for line, row in zip(lines, board.rows, strict=True):
         centers = [float(circle.get("cx")) for circle in line.findall("circle")]
-        assert centers == pytest.approx([axis.x(score) for score in row.entry.scores.values()], abs=0.06)
-    interval = lines[0].find("line[@class='interval']")
-    assert float(interval.get("x1")) == pytest.approx(axis.x(board.rows[0].top1.low), abs=0.06)
-    assert float(interval.get("x2")) == pytest.approx(axis.x(board.rows[0].top1.high), abs=0.06)
-    assert lines[2].find("line[@class='interval']") is None
+        assert centers == pytest.approx([axis.at(score) for score in row.entry.scores.values()], abs=0.06)
+    ends = re.fullmatch(r"M([\d.]+) [\d.]+H([\d.]+)", lines[0].find("path[@class='interval']").get("d")).groups()
+    assert float(ends[0]) == pytest.approx(axis.at(board.rows[0].top1.low), abs=0.06)
+    assert float(ends[1]) == pytest.approx(axis.at(board.rows[0].top1.high), abs=0.06)
+    assert lines[2].find("path[@class='interval']") is None
     assert lines[2].find("title").text == "once, mean 90.00. seed 0: 90.00"
 
 

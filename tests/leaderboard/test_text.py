@@ -8,13 +8,14 @@ import unicodedata
 
 import pytest
 
-from kd_bench.leaderboard import columns
-from kd_bench.leaderboard.board import build
+from kd_bench.leaderboard import columns, formats
+from kd_bench.leaderboard.building import build
 from kd_bench.leaderboard.escape import HIDDEN_CATEGORIES, for_csv, for_html, for_markdown, visible
 from kd_bench.leaderboard.load import Collection
+from kd_bench.leaderboard.markdown import markdown
 from kd_bench.leaderboard.spreadsheet import csv_text
 from kd_bench.leaderboard.summary import EMPTY
-from kd_bench.leaderboard.text import markdown, terminal_table
+from kd_bench.leaderboard.terminal import terminal_table
 from kd_bench.runs.states import RunState
 from kd_bench.statistics import Estimate
 
@@ -63,8 +64,9 @@ def csv_rows(leaderboard):
 
 
 def markdown_rows(text):
-    lines = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line] for line in lines]
+    """The cells of the first table: that of the columns which are shown without being asked for."""
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in tables[0].splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def markdown_rows(text):
     [(0.0123, "+1.23"), (-0.005, "\u22120.50"), (0.0, "0.00"), (-0.00001, "0.00"), (0.00001, "0.00"), (1.0, "+100.00")],
 )
 def test_points_carry_their_sign(value, text):
-    assert columns.points(value) == text
+    assert formats.points(value) == text
 
 
 @pytest.mark.parametrize(
@@ -89,12 +91,12 @@ def test_points_carry_their_sign(value, text):
     ],
 )
 def test_counts(value, text):
-    assert columns.count(value) == text
+    assert formats.count(value) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.04, "0.0"), (99.94, "99.9"), (123.4, "123"), (1e308, "1.00e+308")])
 def test_seconds(value, text):
-    assert columns.seconds(value) == text
+    assert formats.seconds(value) == text
 
 
 def test_ranks():
@@ -194,6 +196,14 @@ def test_nothing_is_bold_without_a_significantly_best_row():
     assert "**" not in text
 
 
+def test_what_is_not_shown_at_first_has_tables_of_its_own(leaderboard):
+    text = markdown(leaderboard)
+    assert "Further quality:\n\n| Method | p vs scratch | Detectable Δ KD | Retention % |" in text
+    assert "| kd | 0.000 |" not in text
+    assert "Brier" not in text  # no record has it
+    assert "Minimum detectable difference to kd: " in text
+
+
 def test_markdown_marks_selection_and_failures():
     states = [state_content("kd", "failed"), state_content("kd", "preempted", cause="")]
     text = markdown(leaderboard_of(seeds_of("kd", KD[:3], selection="best_on_validation"), states=states))
@@ -211,9 +221,10 @@ def test_hostile_names_do_not_break_markdown_tables():
     assert "<script" not in text
     assert "\u202e" not in text
     assert max(map(len, text.splitlines())) < 4000
-    table_lines = [line for line in text.splitlines() if line.startswith("|")]
-    unescaped = [line.replace("\\\\", "").replace("\\|", "").count("|") for line in table_lines]
-    assert set(unescaped) == {len(columns.COLUMNS) + 1, 12}
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        bars = {line.replace("\\\\", "").replace("\\|", "").count("|") for line in table.splitlines()}
+        assert len(bars) == 1
+    assert text.count("| Rank | Method |") == len(HOSTILE)
 
 
 def test_hostile_names_render_as_themselves_in_markdown():
@@ -288,5 +299,5 @@ def test_extreme_but_valid_numbers_are_shown():
 
 
 def test_half_width_of_a_known_estimate():
-    assert columns.half_width(Estimate(0.5, 0.49, 0.51, 3)) == "± 1.00"
-    assert columns.half_width(Estimate(0.5, None, None, 1)) == "–"
+    assert formats.half_width(Estimate(0.5, 0.49, 0.51, 3)) == "± 1.00"
+    assert formats.half_width(Estimate(0.5, None, None, 1)) == "–"

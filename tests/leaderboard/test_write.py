@@ -9,7 +9,7 @@ import time
 import pytest
 
 from kd_bench.errors import ConfigError
-from kd_bench.leaderboard import OUTPUTS, LeaderboardSummary, terminal_table, write_leaderboard
+from kd_bench.leaderboard import OUTPUTS, PAGE, LeaderboardSummary, terminal_table, write_leaderboard
 
 from .factory import make_record, record_content, save, save_records, seeds_of, state_content
 
@@ -43,14 +43,18 @@ def populate(directory, order):
     return len(files)
 
 
+FILES = (*OUTPUTS, PAGE)
+
+
 def outputs(out):
-    return {name: (out / name).read_bytes() for name in OUTPUTS}
+    """Every file, those of the runs as well."""
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
 def build_elsewhere(records, out, **environment):
     command = [sys.executable, "-W", "error", "-c", BUILD, str(records), str(out)]
     subprocess.run(command, env={**os.environ, **environment}, check=True)
-    return {**outputs(out), "terminal": (out / "terminal.txt").read_bytes()}
+    return outputs(out)
 
 
 def test_outputs_and_summary(folder, tmp_path):
@@ -59,8 +63,9 @@ def test_outputs_and_summary(folder, tmp_path):
     assert isinstance(summary, LeaderboardSummary)
     assert str(summary) == "17 records, 0 unfinished, 4 failed, 4 rejected"
     assert [board.teacher.name for board in summary.boards] == ["deep", "wide"]
-    assert sorted(path.name for path in (tmp_path / "new" / "out").iterdir()) == sorted(OUTPUTS)
-    assert [path.name for path in summary.files] == list(OUTPUTS)
+    assert sorted(path.name for path in (tmp_path / "new" / "out").iterdir()) == sorted([*FILES, "run-pages"])
+    assert [path.name for path in summary.files] == list(FILES)
+    assert len(list((tmp_path / "new" / "out" / "run-pages").iterdir())) == summary.records
     assert "kd [temperature=1]" in terminal_table(summary.boards)
 
 
@@ -122,7 +127,27 @@ def test_writing_again_replaces_the_files_and_leaves_nothing_else(folder, tmp_pa
     first = outputs(tmp_path / "out")
     write_leaderboard(folder, tmp_path / "out")
     assert outputs(tmp_path / "out") == first
-    assert len(list((tmp_path / "out").iterdir())) == len(OUTPUTS)
+    assert len(list((tmp_path / "out").iterdir())) == len(FILES) + 1
+
+
+def test_pages_of_runs_that_are_gone_go_as_well_and_nothing_else_does(folder, tmp_path):
+    save_records(seeds_of("kd", (0.73, 0.74, 0.75)), folder)
+    write_leaderboard(folder, tmp_path / "out")
+    save("mine", tmp_path / "out" / "run-pages" / "notes.html")
+    gone = make_record("kd", 0, 0.73).run_id
+    (folder / gone / "record.json").unlink()
+    write_leaderboard(folder, tmp_path / "out")
+    pages = {path.name for path in (tmp_path / "out" / "run-pages").iterdir()}
+    assert pages == {"notes.html", *(f"{record.run_id}.html" for record in seeds_of("kd", (0.73, 0.74, 0.75))[1:])}
+
+
+def test_many_runs_have_pages_only_where_asked_for(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("kd_bench.leaderboard.MOST_RUN_PAGES", 2)
+    save_records(seeds_of("kd", (0.73, 0.74, 0.75)), folder)
+    for asked, pages in ((False, 0), (True, 3), (False, 0)):
+        write_leaderboard(folder, tmp_path / "out", all_run_pages=asked)
+        assert len(list((tmp_path / "out" / "run-pages").iterdir())) == pages
+        assert (tmp_path / "out" / PAGE).read_text(encoding="utf-8").count('href="run-pages/') == pages
 
 
 def test_writing_into_the_folder_of_records_is_harmless(folder):

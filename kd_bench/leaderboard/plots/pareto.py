@@ -1,0 +1,79 @@
+"""Accuracy against a cost: every row of every board of one data set, and the rows that no other one beats in both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kd_bench.leaderboard.escape import for_html, visible
+from kd_bench.leaderboard.formats import FORMATS, percent
+from kd_bench.leaderboard.metrics import METRICS
+from kd_bench.leaderboard.plots.chart import drawing, frame, hundredfold, line, spanning, spanning_powers
+
+COSTS = ("parameters", "macs", "p50_ms", "latency_ratio", "train_seconds")
+WIDTH, HEIGHT = 760, 400
+LEFT, RIGHT, TOP, BOTTOM = 56, 740, 30, 350
+LABEL_LIMIT = 60
+NAME_LIMIT = 24
+MOST_NAMES = 8
+
+
+@dataclass(frozen=True)
+class Point:
+    """One row: its name, the name of its row in a table, mean test top-1 and means of the costs that were measured."""
+
+    label: str
+    row_name: str
+    top1: float
+    costs: dict[str, float]
+
+
+def front(points: Sequence[Point], cost: str) -> list[Point]:
+    """By ascending cost the points with more accuracy than every cheaper one."""
+    found: list[Point] = []
+    ordered = sorted((p for p in points if cost in p.costs), key=lambda p: (p.costs[cost], -p.top1, p.label))
+    for point in ordered:
+        if not found or point.top1 > found[-1].top1:
+            found.append(point)
+    return found
+
+
+def measured_costs(points: Sequence[Point]) -> list[str]:
+    """The costs that some row has, those first in which rows differ."""
+    values = {cost: {point.costs[cost] for point in points if point.costs.get(cost, 0) > 0} for cost in COSTS}
+    return sorted((cost for cost in COSTS if values[cost]), key=lambda cost: len(values[cost]) < 2)
+
+
+def pareto_plot(name: str, title: str, points: Sequence[Point], teachers: Sequence[Point], cost: str) -> str:
+    """The plot over one cost, on a logarithmic axis, as an ``svg`` element; teachers are squares and on no front."""
+    shown = [point for point in points if point.costs.get(cost, 0) > 0]
+    squares = [point for point in teachers if point.costs.get(cost, 0) > 0]
+    metric = METRICS[cost]
+    horizontal = spanning_powers((point.costs[cost] for point in [*shown, *squares]), LEFT, RIGHT)
+    vertical = spanning((point.top1 for point in [*shown, *squares]), BOTTOM, TOP)
+    text = FORMATS[metric.unit]
+    places = {p.row_name: (horizontal.at(p.costs[cost]), vertical.at(p.top1)) for p in [*shown, *squares]}
+    best = front(shown, cost)
+    circles = "".join(
+        f'<circle data-row="{point.row_name}" cx="{places[point.row_name][0]:.1f}" cy="{places[point.row_name][1]:.1f}"'
+        f' r="4"><title>{for_html(point.label, LABEL_LIMIT)}: {percent(point.top1)} %, {text(point.costs[cost])}'
+        "</title></circle>"
+        for point in shown
+    )
+    steps = line([places[point.row_name] for point in best], "front")
+    names = "".join(_name(point, *places[point.row_name]) for point in [*best[-MOST_NAMES:], *squares[:MOST_NAMES]])
+    teacher = "".join(_square(*places[point.row_name]) for point in squares)
+    axes = frame(horizontal, vertical, (metric.title, "test top-1 %"), (text, hundredfold))
+    content = axes + steps + teacher + circles + names
+    listed = ", ".join(f"{visible(p.label, LABEL_LIMIT)} {percent(p.top1)} at {text(p.costs[cost])}" for p in best)
+    description = f"{len(shown)} rows. On the front, by ascending {metric.title}: {listed}."
+    return drawing(name, (WIDTH, HEIGHT), title, description, content, "chart pareto")
+
+
+def _square(x: float, y: float) -> str:
+    return f'<path class="teacher" d="M{x - 4:.1f} {y - 4:.1f}h8v8h-8z"/>'
+
+
+def _name(point: Point, x: float, y: float) -> str:
+    """Beside the point, on the side where there is room."""
+    side, start = (8, "start") if x < (LEFT + RIGHT) / 2 else (-8, "end")
+    text = for_html(point.label, NAME_LIMIT)
+    return f'<text class="beside" text-anchor="{start}" x="{x + side:.1f}" y="{y - 6:.1f}">{text}</text>'
