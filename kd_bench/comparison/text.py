@@ -1,0 +1,75 @@
+"""A comparison as a few lines for a terminal."""
+
+from kd_bench.comparison.measures import FALSE_DISCOVERY_RATE, Comparison, CostRatio
+from kd_bench.leaderboard.columns import SELECTION_MARKS
+from kd_bench.leaderboard.escape import visible
+from kd_bench.leaderboard.formats import MISSING, p_value, percent, points, significant
+from kd_bench.statistics import Estimate
+
+CLASSES_SHOWN = 5
+ROW = 10
+
+
+def as_text(comparison: Comparison) -> str:
+    first, second = (visible(name) for name in comparison.names)
+    seeds = ", ".join(map(str, comparison.seeds))
+    others = f"; {comparison.left_out} other seeds have no partner" if comparison.left_out else ""
+    grade = "" if comparison.evidence == "ranked" else f"; {comparison.evidence}"
+    epoch = SELECTION_MARKS[comparison.selection] or "last epoch"
+    lines = [
+        f"{visible(comparison.title)}: {second} against {first}",
+        f"  {'seeds':<{ROW}}{seeds}{others}{grade}; {epoch}",
+        f"  {'top-1':<{ROW}}{_accuracy(comparison)}",
+        f"  {'flips':<{ROW}}{_flips(comparison)}",
+        f"  {'classes':<{ROW}}{_classes(comparison)}",
+        f"  {'cost':<{ROW}}{_cost(comparison.cost)}",
+    ]
+    return "\n".join(lines)
+
+
+def _accuracy(comparison: Comparison) -> str:
+    before, after = (percent(side.mean) for side in comparison.top1)
+    test = "" if comparison.p_value is None else f", p {_compared(comparison.p_value)} (paired t)"
+    return (
+        f"{before} % → {after} %: {points(comparison.difference.mean)} points {_interval(comparison.difference)}{test}"
+    )
+
+
+def _interval(difference: Estimate) -> str:
+    if difference.low is None or difference.high is None:
+        return "(one seed: no interval)"
+    return f"[{points(difference.low)}, {points(difference.high)}]"
+
+
+def _compared(value: float) -> str:
+    text = p_value(value)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _flips(comparison: Comparison) -> str:
+    flips = comparison.flips
+    if flips is None:
+        return f"{MISSING} (not all runs have their predictions here)"
+    shares = f"{percent(flips.lost)} % of the images lost, {percent(flips.gained)} % gained"
+    return f"{shares}, {percent(flips.changed)} % get another class; McNemar p {_compared(flips.p_value)}"
+
+
+def _classes(comparison: Comparison) -> str:
+    ordered = sorted(comparison.classes, key=lambda change: -abs(change.difference))
+    if not ordered:
+        return MISSING
+    rate = f"{100 * FALSE_DISCOVERY_RATE:g} %"
+    if comparison.flips is None:
+        opening, shown = "largest changes, untested", ordered
+    else:
+        shown = [change for change in ordered if change.p_value is not None and change.p_value <= FALSE_DISCOVERY_RATE]
+        opening = f"{len(shown)} of {len(ordered)} differ (McNemar, false discovery rate {rate})"
+    texts = [f"{visible(change.name)} {points(change.difference)}" for change in shown[:CLASSES_SHOWN]]
+    more = [f"{len(shown) - CLASSES_SHOWN} more"] if len(shown) > CLASSES_SHOWN else []
+    return f"{opening}: {', '.join([*texts, *more])}" if texts else opening
+
+
+def _cost(cost: CostRatio) -> str:
+    ratios = {"parameters": cost.parameters, "MACs": cost.macs, "training time": cost.train_seconds}
+    texts = [f"{name} × {MISSING if value is None else significant(value)}" for name, value in ratios.items()]
+    return ", ".join(texts) + ("" if cost.same_machine else " (other machines or settings of them)")
