@@ -4,6 +4,8 @@ Each function is the ``_target_`` of a file in ``conf/logger`` and returns Light
 """
 
 import io
+import os
+import shlex
 import warnings
 from argparse import Namespace
 from collections.abc import Callable
@@ -16,7 +18,7 @@ from pytorch_lightning.loggers.logger import Logger
 
 from kd_bench.runs.files import write_atomically
 
-ANSWER_TIMEOUT_SECONDS = 3
+ANSWER_TIMEOUT_SECONDS = 2
 INIT_TIMEOUT_SECONDS = 5  # W&B waits 90 s by default for a server that does not answer
 
 
@@ -40,7 +42,12 @@ class Guarded(Logger):
         super().__init__()
         self._name = name
         self._logger: Logger | None = None
-        self._try(lambda: setattr(self, "_logger", open_logger()))
+        self._left = ""
+        self._try(lambda: self._open(open_logger))
+
+    def _open(self, open_logger: Callable[[], Logger]) -> None:
+        self._logger = open_logger()
+        self._left = _upload(self._logger)
 
     def _try(self, action: Callable[[], object]) -> None:
         try:
@@ -48,7 +55,7 @@ class Guarded(Logger):
         except Exception as error:  # whatever a service or its client may raise
             self._logger = None
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            warnings.warn(f"{self._name} is dropped, the run goes on without it: {reason}", stacklevel=2)
+            warnings.warn(f"{self._name} is dropped, the run goes on without it: {reason}{self._left}", stacklevel=2)
 
     @property
     def name(self) -> str | None:
@@ -88,6 +95,12 @@ def _summarise(logger: Logger, metrics: dict[str, float]) -> None:
         summary.update(metrics)
     else:
         logger.log_metrics(metrics)
+
+
+def _upload(logger: Logger) -> str:
+    """How to upload what a W&B run has written, whatever becomes of it."""
+    folder = getattr(getattr(getattr(logger, "experiment", None), "settings", None), "sync_dir", None)
+    return f"; what it has written is uploaded by: wandb sync {shlex.quote(str(folder))}" if folder else ""
 
 
 def _finish(logger: Logger, status: str) -> None:
@@ -163,16 +176,32 @@ def wandb(
 ) -> list[Guarded]:
     """One W&B run per job, id = fingerprint, so that a resumed job continues it.
 
+    A run that the server does not take is kept offline, and a warning says how to upload it.
+
     Args:
         mode: ``offline`` (``wandb sync`` uploads later), ``online`` or ``disabled``.
     """
 
     def open_logger() -> Logger:
         import wandb as client
+
+        if mode != "online":
+            return start(mode)
+        try:
+            _await_answer(client.setup().settings.base_url)
+            return start("online")
+        except Exception as error:  # whatever the service or its client may raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+        logger = start("offline")
+        warnings.warn(f"W&B does not take the run, it is kept offline: {reason}{_upload(logger)}", stacklevel=2)
+        return logger
+
+    def start(mode: Literal["offline", "online", "disabled"]) -> Logger:
+        import wandb as client
         from pytorch_lightning.loggers import WandbLogger
 
-        if mode == "online":
-            _await_answer(client.setup().settings.base_url)
+        if mode != "online":  # its telemetry would hold up the end of the process where no server answers
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         settings = client.Settings(
             init_timeout=INIT_TIMEOUT_SECONDS, finish_timeout=INIT_TIMEOUT_SECONDS, silent=True, console="off"
         )

@@ -40,6 +40,11 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def combined_sha256(hashes: Sequence[str]) -> str:
+    """What a record says of the weights of its teacher: their hash, or that of the hashes of an ensemble's members."""
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
+
+
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write a safetensors file, atomically."""
     write_atomically(path, as_bytes(tensors))

@@ -9,7 +9,7 @@ from torch import nn
 
 from kd_bench.config import MemberConfig, StudentConfig
 from kd_bench.data.batch import DataSpec
-from kd_bench.errors import ConfigError, nearest
+from kd_bench.errors import ConfigError, IntegrityError, nearest
 from kd_bench.models import cifar  # noqa: F401 - registers the CIFAR networks
 from kd_bench.models.features import FeatureTap
 
@@ -47,6 +47,9 @@ def create_tap(key: str, config: MemberConfig | StudentConfig, spec: DataSpec, s
             )
         except (TypeError, ValueError, AssertionError, RuntimeError) as error:
             raise ConfigError(f"{key}.name={name!r} with {key}.kwargs={kwargs}: {error}") from error
+        except OSError as error:  # of the hub, when it cannot be reached and has nothing in its cache
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise IntegrityError(f"{key}.pretrained: the weights of {name} cannot be fetched: {reason}") from error
     mean, std = _normalization(network, spec, config)
     if config.input_size is not None:
         height, width = config.input_size

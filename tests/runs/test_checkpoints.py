@@ -3,22 +3,32 @@
 import errno
 import hashlib
 import io
-import json
 import os
 import pickle
+import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from kd_bench import __version__
 from kd_bench.errors import IntegrityError
-from kd_bench.runs.checkpoints import AtomicCheckpointIO, checkpoint_stem, delete_checkpoints, latest_checkpoint
+from kd_bench.runs.checkpoints import (
+    AtomicCheckpointIO,
+    check_space,
+    checkpoint_stem,
+    delete_checkpoints,
+    latest_checkpoint,
+)
+
+from .kills import killed
+
+NEEDED = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "kd_bench")
 
 
 def save(directory: Path, epoch: int, stage: int = 1, size: int = 10) -> None:
-    content = {"epoch": epoch, "weights": torch.full((size,), float(epoch))}
+    content = {**dict.fromkeys(NEEDED), "epoch": epoch, "weights": torch.full((size,), float(epoch))}
     AtomicCheckpointIO().save_checkpoint(content, checkpoint_stem(directory, stage, epoch))
 
 
@@ -35,50 +45,9 @@ def newest(directory: Path) -> tuple[int, int]:
     return found.epochs, found.stage
 
 
-# Forks children that do nothing but save, kills each at a random moment, and reports what a resumed run would find.
-KILLER = """
-import json, os, random, signal, sys, time
-from pathlib import Path
-import torch
-from kd_bench.runs.checkpoints import AtomicCheckpointIO, checkpoint_stem, latest_checkpoint
-
-torch.set_num_threads(1)  # a pool of threads does not survive a fork
-directory, kills = Path(sys.argv[1]), int(sys.argv[2])
-chance = random.Random(0)
-found, epoch = [], 0
-for _ in range(kills):
-    ready, says = os.pipe()
-    child = os.fork()
-    if not child:
-        signal.alarm(60)  # nothing may be left behind, whatever becomes of the parent
-        for later in range(epoch + 1, epoch + 10_000):
-            content = {"epoch": later, "weights": torch.full((100_000,), float(later))}
-            AtomicCheckpointIO().save_checkpoint(content, checkpoint_stem(directory, 1, later))
-            os.write(says, b".")
-    os.close(says)
-    os.read(ready, 1)
-    time.sleep(chance.uniform(0, 0.03))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    saved = epoch + 1 + len(os.read(ready, 100_000))
-    path = latest_checkpoint(directory).path
-    content = AtomicCheckpointIO().load_checkpoint(path)
-    whole = bool((content["weights"] == content["epoch"]).all()) and len(content["weights"]) == 100_000
-    epoch = content["epoch"]
-    files, torn = len(list(directory.glob("*.ckpt"))), len(list(directory.glob(".*.tmp")))
-    found.append({"whole": whole, "epoch": epoch, "saved": saved, "files": files, "torn": torn})
-    os.close(ready)
-print(json.dumps(found))
-"""
-
-
-@pytest.mark.parametrize("kills", [15, pytest.param(200, marks=pytest.mark.slow)])
-def test_a_kill_at_any_moment_leaves_the_last_finished_checkpoint(tmp_path, kills):
-    command = [sys.executable, "-W", "error::UserWarning", "-c", KILLER, str(tmp_path), str(kills)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert len(found) == kills
+def test_a_kill_at_any_moment_leaves_the_last_finished_checkpoint(tmp_path):
+    """Two hundred kills: tests/faults/test_kills_during_a_save.py."""
+    found = killed(tmp_path, 15)
     for kill in found:
         assert kill["whole"]
         assert kill["saved"] <= kill["epoch"] <= kill["saved"] + 1  # a kill may come between the rename and the report
@@ -222,3 +191,66 @@ def test_a_disk_of_one_megabyte(small_disk):
 def test_a_directory_that_is_gone_is_an_error_not_silence(tmp_path):
     with pytest.raises(IntegrityError, match="cannot be written"):
         save(tmp_path / "nothing", 1)
+
+
+# --- Checkpoints that belong elsewhere ---
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(IntegrityError) as caught:
+        AtomicCheckpointIO().load_checkpoint(path)
+    assert caught.value.exit_code == 4
+    line = str(caught.value)
+    assert line.startswith(f"{path} ")
+    assert line.endswith(f"; delete {path.parent} to start again")
+    return line.removeprefix(f"{path} ").partition(";")[0]
+
+
+def rewritten(path: Path, change) -> Path:
+    """The same checkpoint with other content, under a name whose hash is right."""
+    content = torch.load(path, weights_only=True)
+    change(content)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return foreign_checkpoint(path.parent, buffer.getvalue())
+
+
+def test_a_checkpoint_of_another_run_is_refused_and_both_are_named(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "theirs").mkdir()
+    save(tmp_path / "theirs", 3)
+    (path,) = (tmp_path / "theirs").iterdir()
+    assert refusal(path.rename(tmp_path / "mine" / path.name)) == "belongs to run theirs, not to mine"
+
+
+def test_a_checkpoint_of_another_format_is_refused_with_its_version(tmp_path):
+    save(tmp_path, 1)
+    (path,) = tmp_path.iterdir()
+    newer = rewritten(path, lambda content: content["kd_bench_stamp"].update(format=2, version="9.1"))
+    assert refusal(newer) == f"has format 2 (kd_bench 9.1), kd_bench {__version__} reads format 1"
+
+
+@pytest.mark.parametrize("stamp", [None, 3, "x"])
+def test_a_checkpoint_without_a_stamp_is_refused(tmp_path, stamp):
+    """As those of kd_bench before it had one, and of Lightning's own."""
+    save(tmp_path, 1)
+    (path,) = tmp_path.iterdir()
+    older = rewritten(path, lambda content: content.update(kd_bench_stamp=stamp))
+    assert refusal(older) == "is no checkpoint of this version of kd_bench"
+
+
+@pytest.mark.parametrize("name", ["optimizer_states", "lr_schedulers", "loops", "kd_bench", "state_dict"])
+def test_a_checkpoint_without_the_optimizers_state_is_refused(tmp_path, name):
+    save(tmp_path, 1)
+    (path,) = tmp_path.iterdir()
+    assert refusal(rewritten(path, lambda content: content.pop(name))) == f"lacks {name}"
+
+
+def test_a_disk_that_is_too_small_is_told_of_before_training(tmp_path, monkeypatch):
+    weights = [torch.zeros(1000, 1000), torch.zeros(500, 1000, dtype=torch.float64)]  # 8 MB
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=71_900_000))
+    with pytest.raises(IntegrityError, match=r"need about 72\.0 MB, 71\.9 MB are free$"):
+        check_space(tmp_path, weights)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=72_000_000))
+    check_space(tmp_path, weights)

@@ -57,6 +57,7 @@ FIXED = {
     "plugins": [],
     "paths": {"runs": "runs", "data": "~/.cache/kd_bench"},
     "names": {"dataset": "digits", "method": "kd", "recipe": "digits"},
+    "evaluation": {"sections": []},
 }
 
 
@@ -110,6 +111,8 @@ DETERMINING = [
     "recipe.selection=best_on_validation",
     "trainer.precision=bf16-mixed",
     "trainer.channels_last=true",
+    "trainer=ddp",
+    "trainer=ddp trainer.devices=4",
     "teacher=wrn_16_2_cifar",
     "teacher.input_size=[16,16]",
     "teacher.mean=[0.1,0.1,0.1]",
@@ -181,7 +184,7 @@ def test_data_weights_and_generation_count():
 
 def test_every_part_of_the_configuration_is_decided_upon():
     """A new part must be put on one of the two lists above."""
-    left_out = {"logger", "chain", "study", "paths"}
+    left_out = {"logger", "chain", "study", "paths", "evaluation"}
     assert set(determining(RunConfig.model_validate(FIXED))) == set(FIXED) - left_out
 
 
