@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kd_bench.composing import composed, composing, quoted
+from kd_bench.composing import composed, composing, quoted, refuse_doubles
 from kd_bench.errors import ConfigError, nearest
 from kd_bench.hydra_app import explain
 from kd_bench.listing import choices
@@ -42,6 +42,7 @@ def compose_study(name: str, overrides: list[str]) -> list[StudyRun]:
         ConfigError: there is no such study.
     """
     folder = study_folder(name)
+    refuse_doubles(folder)
     with composing(folder):
         base = _base(overrides)
         points = _grid(OmegaConf.to_container(base.hydra.sweeper.params or {}))

@@ -43,9 +43,9 @@ def plan(points: list[StudyRun], estimate: bool = False, skip_refused: bool = Fa
     """
     pairs: dict[str, Pair] = {}
     checked = [(point, _checked_or_why_not(point.cfg, pairs)) for point in points]
-    problems = [f"{point.label}: {one}" for point, one in checked if isinstance(one, str)]
+    problems = [(point.label, one) for point, one in checked if isinstance(one, str)]
     if problems and not skip_refused:
-        raise ConfigError(f"{len(problems)} of {len(points)} runs are wrong, none was started: {'; '.join(problems)}")
+        raise ConfigError(f"{len(problems)} of {len(points)} runs are wrong, none was started: {_by_cause(problems)}")
     planner = _Planner(estimate, pairs)
     refused = []
     for number, (point, one) in enumerate(checked):
@@ -84,6 +84,16 @@ def _weightless(pair: Pair) -> Pair:
         if part is not None:
             part.to("meta")
     return pair
+
+
+def _by_cause(problems: list[tuple[str, str]]) -> str:
+    """Each cause once, with the runs that it concerns."""
+    labels: dict[str, list[str]] = {}
+    for label, cause in problems:
+        labels.setdefault(cause, []).append(label)
+    return "; ".join(
+        f"{cause} ({'; '.join(each[:3])}{'; ...' if len(each) > 3 else ''})" for cause, each in labels.items()
+    )
 
 
 class _Planner:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.leaderboard.escape import visible
-from kd_bench.leaderboard.columns import percent
+from kd_bench.leaderboard.formats import percent
 from kd_bench.runs.directory import finished
 from kd_bench.runs.files import write_atomically
 from kd_bench.runs.states import now, process_is_gone, read_state

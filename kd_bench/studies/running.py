@@ -90,8 +90,8 @@ def cost_lines(tasks: list[Task], jobs: int) -> list[str]:
     lines = [f"{task.label[:60].ljust(width)}  {_cost(task)}" for task in tasks]
     total = sum(task.seconds or 0.0 for task in tasks)
     waiting = sum(not task.done and not task.refused for task in tasks)
-    estimate = f"{_duration(total)} of training one after the other"
-    at_a_time = f", at best {_duration(total / jobs)} with --jobs {jobs}" if jobs > 1 else ""
+    estimate = f"{duration(total)} of training one after the other"
+    at_a_time = f", at best {duration(total / jobs)} with --jobs {jobs}" if jobs > 1 else ""
     return [*lines, f"{len(tasks)} runs, {waiting} to do: about {estimate}{at_a_time} (steps measured on this machine)"]
 
 
@@ -100,10 +100,10 @@ def _cost(task: Task) -> str:
         return f"refused: {task.refused}"
     if task.done:
         return f"finished, run {task.run_id}"
-    return f"about {_duration(task.seconds or 0.0)}"
+    return f"about {duration(task.seconds or 0.0)}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,48 +1,12 @@
-"""What the scripts of faults share: a place for their figures, and processes that can be found again."""
+"""What the scripts of faults share: processes that can be found again, and small disks."""
 
-import json
 import os
-import platform
-from collections.abc import Callable
-from datetime import date
-from importlib.metadata import version
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from filelock import FileLock
-
-FIGURES = Path(__file__).parents[2] / "docs" / "reliability.json"
-ASKED_FOR = "KD_BENCH_FIGURES"  # set it, and the figures of the tests that run replace those of docs/reliability.json
-PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "wandb")
-
-
-@pytest.fixture
-def figure(request: pytest.FixtureRequest) -> Callable[[str, dict[str, Any]], None]:
-    """``figure("R1", {"kills during a save": 200, "unloadable": 0})``: printed, and kept where that is asked for."""
-
-    def keep(promise: str, numbers: dict[str, Any]) -> None:
-        print("\n" + ", ".join(f"{name}: {number}" for name, number in numbers.items()))
-        if ASKED_FOR in os.environ:
-            _keep(request.node.nodeid, {"promise": promise, "numbers": numbers, **_circumstances()})
-
-    return keep
-
-
-def _keep(test: str, entry: dict[str, Any]) -> None:
-    with FileLock(FIGURES.with_suffix(".lock")):
-        figures = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
-        figures[test] = entry
-        FIGURES.write_text(json.dumps(figures, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-    FIGURES.with_suffix(".lock").unlink(missing_ok=True)
-
-
-def _circumstances() -> dict[str, Any]:
-    return {
-        "date": date.today().isoformat(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-    }
+from figures import figure  # noqa: F401, a fixture
 
 
 class Marked:
@@ -66,3 +30,32 @@ def _read(path: Path) -> bytes:
 @pytest.fixture
 def marked(tmp_path: Path) -> Marked:
     return Marked(str(tmp_path))
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """``disk(1 << 20)``: a file system of a megabyte."""
+    mounted = []
+
+    def mount(size: int) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("mounting a file system is not permitted here")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Leave no space on a disk; returns the file to delete."""
+    with (folder / "filler").open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return folder / "filler"
