@@ -10,7 +10,6 @@ import pytest
 
 from kd_bench.cli import main
 from kd_bench.errors import KDBenchError, Preempted
-from kd_bench.runs.record import read_record
 from kd_bench.sweeping import Sweep, failure_lines, hand_back
 
 FAST = [
@@ -182,15 +181,3 @@ def test_outside_of_slurm_nothing_is_queued(slurm, monkeypatch):
     monkeypatch.delenv("SUBMITIT_EXECUTOR")
     hand_back(Preempted("stopped"))
     assert not slurm.exists()
-
-
-def records(folder: Path) -> list[int]:
-    return sorted(read_record(path).seed for path in folder.glob("runs/*/record.json"))
-
-
-# --- Launchers with processes on this machine ---
-
-LAUNCHERS = {
-    "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
-    "submitit_local": ["hydra/launcher=submitit_local"],
-}
