@@ -4,16 +4,18 @@ import json
 import statistics
 from functools import cache
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
+
+import torch
 
 from kd_bench.building import build
 from kd_bench.composing import compose_run
 from kd_bench.config import RunConfig, check
 from kd_bench.evaluation.efficiency import adapter_parameters
-from kd_bench.inspection import step_cost
+from kd_bench.inspection import TrialStep
 
 TEACHER, STUDENT, BATCH_SIZE = "resnet20_cifar", "resnet8_cifar", 64
-ROUNDS = 3
+ROUNDS = 7
 
 
 class Cost(TypedDict):
@@ -26,15 +28,17 @@ class Cost(TypedDict):
 
 
 def measure(method: str) -> Cost:
-    """Steps of ``scratch`` and of the method in turns, so that what else the machine does meets both."""
+    """Steps of the method and of ``scratch`` in turns, so that what else the machine does meets both."""
     config, baseline = _config(method), _config("scratch")
-    rounds = [(_step(config), _step(baseline)) for _ in range(ROUNDS)]
-    step, plain = rounds[0]
+    pair = build(config)
+    step, plain = TrialStep(config, pair), TrialStep(baseline, build(baseline))
+    memory = sum(step.memory().values()) / sum(plain.memory().values())
+    ratios = [step.seconds() / plain.seconds() for _ in range(ROUNDS)]
     return Cost(
-        adapter_parameters=adapter_parameters(build(config).method),
-        time=round(statistics.median(own["seconds"] / other["seconds"] for own, other in rounds), 2),
-        memory=round(_memory(step) / _memory(plain), 2),
-        threads=step["threads"],
+        adapter_parameters=adapter_parameters(pair.method),
+        time=round(statistics.median(ratios), 2),
+        memory=round(memory, 2),
+        threads=torch.get_num_threads(),
     )
 
 
@@ -42,14 +46,6 @@ def measure(method: str) -> Cost:
 def _config(method: str) -> RunConfig:
     pair = [f"teacher={TEACHER}", f"student={STUDENT}", "dataset=cifar100", f"recipe.batch_size={BATCH_SIZE}"]
     return check(compose_run([*pair, f"method={method}"]))
-
-
-def _step(config: RunConfig) -> dict[str, Any]:
-    return step_cost(config, build(config))
-
-
-def _memory(step: dict[str, Any]) -> int:
-    return int(step["activation_bytes"] + step["weight_bytes"] + step["gradient_bytes"])
 
 
 def read_costs(path: Path) -> dict[str, Cost]:

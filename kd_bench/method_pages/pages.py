@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from kd_bench.catalogue import catalogue
+from kd_bench.inspection import TRIAL_SAMPLES
 from kd_bench.leaderboard.escape import for_markdown
 from kd_bench.method_pages.costs import BATCH_SIZE, STUDENT, TEACHER, Cost
 from kd_bench.method_pages.docstrings import docstring, markdown
@@ -23,7 +24,8 @@ and a method of your own begins with `kd-bench new-method`.
 Time and memory of a training step are ratios to one of `scratch` in the same run: {TEACHER} to {STUDENT}, 32x32
 images of 100 classes, batches of {BATCH_SIZE}, float32 on a CPU. Time is that of the passes through the networks and of
 the loss, without loading images and without the optimizer. Memory is that of activations, weights (the teacher's too)
-and gradients. Both are of the main stage, with memories over a training set of 1,024 samples."""
+and gradients. Both are of the main stage, with memories over a training set of {TRIAL_SAMPLES:,} samples. Adapters are
+counted in parameters that are trained beside the student's and thrown away after training."""
 
 
 def pages(costs: Mapping[str, Cost]) -> dict[str, str]:
@@ -73,7 +75,7 @@ def _hyperparameters(name: str) -> str:
 def _cost(cost: Cost) -> str:
     time, memory, adapters = _numbers(cost)
     return (
-        f"A step takes {time} times as long as one of `scratch` (on {cost['threads']} threads) and {memory} times its "
+        f"A step takes {time} times as long as one of `scratch` (threads: {cost['threads']}) and {memory} times its "
         f"memory; the adapters have {adapters} parameters. [What is measured]({INDEX})."
     )
 
