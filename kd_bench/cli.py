@@ -21,6 +21,12 @@ COMMANDS = {
         "status",
         "leaderboard",
         "publish",
+        "reproduce",
+        "compare",
+        "check",
+        "trace",
+        "evaluate",
+        "verify",
         "show",
         "list",
         "import_",
@@ -29,8 +35,8 @@ COMMANDS = {
     )
 }
 EXIT_CODES = """exit codes:
-  0 done; 1 a run failed; 2 wrong configuration or usage; 4 data or checkpoint integrity; 5 part of a sweep failed;
-  130 interrupted; 143 pre-empted, resumable"""
+  0 done; 1 a run failed; 2 wrong configuration or usage; 3 not enough evidence; 4 data or checkpoint
+  integrity; 5 part of a sweep failed; 130 interrupted; 143 pre-empted, resumable"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

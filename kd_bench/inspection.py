@@ -61,27 +61,49 @@ def _network(tap: FeatureTap, pair: Pair) -> Facts:
 
 
 def step_cost(config: RunConfig, pair: Pair) -> Facts:
-    """Memory and time of one training step on random images, without weights from anywhere."""
-    module = make_module(config, pair)
-    targets = torch.arange(max(TRIAL_SAMPLES, config.recipe.batch_size)) % pair.spec.num_classes
-    passes = lambda: _outputs(module, pair.spec, targets, config.recipe.batch_size)  # noqa: E731
-    pair.method.prepare(TrainingSet(targets, pair.spec.num_classes, passes))
-    module.trainer = _Standing()  # type: ignore[assignment]
-    module.train()
-    batch = _batch(config, pair, targets)
-    weights = _weights(module)
-    kept = _Kept(weights)
-    with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor):
-        loss = module.training_step(batch, 0)
-    torch.autograd.backward(loss)
+    """Memory and time of one training step on random images, without weights from anywhere.
+
+    ``seconds`` are those of the fastest of three steps.
+    """
+    step = TrialStep(config, pair)
     return {
         "batch_size": config.recipe.batch_size,
-        "activation_bytes": kept.bytes,
-        "weight_bytes": _size(weights),
-        "gradient_bytes": _size([weight for weight in weights if weight.requires_grad]),
-        "seconds": _seconds(module, batch),
+        **step.memory(),
+        "seconds": min(step.seconds() for _ in range(3)),
         "threads": torch.get_num_threads(),
     }
+
+
+class TrialStep:
+    """One training step of a pair, without the optimizer, that can be repeated on the same random images."""
+
+    def __init__(self, config: RunConfig, pair: Pair) -> None:
+        self._module = make_module(config, pair)
+        targets = torch.arange(max(TRIAL_SAMPLES, config.recipe.batch_size)) % pair.spec.num_classes
+        passes = lambda: _outputs(self._module, pair.spec, targets, config.recipe.batch_size)  # noqa: E731
+        pair.method.prepare(TrainingSet(targets, pair.spec.num_classes, passes))
+        self._module.trainer = _Standing()  # type: ignore[assignment]
+        self._module.train()
+        self._batch = _batch(config, pair, targets)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes that a step holds."""
+        weights = _weights(self._module)
+        kept = _Kept(weights)
+        with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor):
+            loss = self._module.training_step(self._batch, 0)
+        torch.autograd.backward(loss)
+        return {
+            "activation_bytes": kept.bytes,
+            "weight_bytes": _size(weights),
+            "gradient_bytes": _size([weight for weight in weights if weight.requires_grad]),
+        }
+
+    def seconds(self) -> float:
+        """Of one step."""
+        started = time.perf_counter()
+        torch.autograd.backward(self._module.training_step(self._batch, 0))
+        return time.perf_counter() - started
 
 
 def _batch(config: RunConfig, pair: Pair, targets: Tensor) -> Batch:
@@ -110,16 +132,6 @@ def _weights(module: DistillationModule) -> list[Tensor]:
     parts = [module] if module.teacher is None else [module, module.teacher]
     tensors = [tensor for part in parts for tensor in (*part.parameters(), *part.buffers())]
     return list({id(tensor): tensor for tensor in tensors}.values())
-
-
-def _seconds(module: DistillationModule, batch: Batch) -> float:
-    """The fastest of three steps, without the optimizer."""
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        torch.autograd.backward(module.training_step(batch, 0))
-        times.append(time.perf_counter() - started)
-    return min(times)
 
 
 class _Kept:

@@ -312,7 +312,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("kd-bench tr", {"train"}),
+        ("kd-bench tr", {"train", "trace"}),
         ("kd-bench l", {"leaderboard", "list"}),
         ("kd-bench train method=f", methods_with("f")),
         ("kd-bench train seed=1 method=kd", methods_with("kd")),
