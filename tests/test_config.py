@@ -183,7 +183,10 @@ UNFIT_PAIRS = {
     "teacher.name=resnett18": "teacher.name='resnett18': no such network; did you mean 'resnet18',",
     "student.name=resnet18.nothing": "student.name='resnet18.nothing': resnet18 has no pretrained weights tagged",
     "+student.kwargs.dept=3": "student.name='resnet8_cifar' with student.kwargs={'dept': 3}: ",
-    "student.name=vit_tiny_patch16_224 student.input_size=[8,8]": "vit_tiny_patch16_224 cannot take 8x8 images: ",
+    "student.name=vit_tiny_patch16_224 student.input_size=[8,8]": (
+        "vit_tiny_patch16_224 cannot take 8x8 images: Input height (8) doesn't match model (224); transformers are "
+        "built for a size: +student.kwargs.img_size=8"
+    ),
     "stage_pairs=[[0,0],[4,3]]": f"stage_pairs=[[0, 0], [4, 3]]: resnet8_cifar has stages 0 to 3: {SHAPES}",
     "stage_pairs=[[3,4]]": f"stage_pairs=[[3, 4]]: resnet20_cifar has stages 0 to 3: {SHAPES}",
     "teacher=ensemble method=kd method.temperature=0": "method.temperature",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kd_bench.errors import IntegrityError
 from kd_bench.models.key_maps import in_own_names, student_of
+from kd_bench.runs.files import file_sha256 as file_sha256  # of weight files, for those who load them
 from kd_bench.runs.files import write_atomically
 
 _WRAPPERS = ("state_dict", "model")  # keys under which training scripts store the weights
@@ -20,14 +21,6 @@ _PREFIXES = ("module.", "_orig_mod.")  # what data-parallel and compiled modules
 _COUNTER = ".num_batches_tracked"
 _LISTED = 5  # names in an error; the rest is counted
 NAMESPACE = "argparse.Namespace"
-
-
-def file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:
@@ -191,7 +184,9 @@ def _first_line(error: Exception) -> str:
     """What torch says of an unsafe file is long; its telling line names the global."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
-    line = (telling or lines or [type(error).__name__])[0]
+    line = (telling or lines or [""])[0]
+    if " " not in line:  # a byte or a key that the unpickler stumbled over
+        line = f"damaged, or no file of torch.save ({type(error).__name__} {line})"
     return shown(line.partition(" Please use ")[0], 400)  # its advice is to trust the file
 
 

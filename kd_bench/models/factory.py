@@ -53,7 +53,14 @@ def create_tap(key: str, config: MemberConfig | StudentConfig, spec: DataSpec, s
     mean, std = _normalization(network, spec, config)
     if config.input_size is not None:
         height, width = config.input_size
-        return FeatureTap(name, network, spec, mean, std, (height, width))
+        try:
+            return FeatureTap(name, network, spec, mean, std, (height, width))
+        except ConfigError as error:
+            if "img_size" in kwargs or not hasattr(network, "patch_embed"):
+                raise
+            raise ConfigError(
+                f"{str(error).rstrip('.')}; transformers are built for a size: +{key}.kwargs.img_size={height}"
+            ) from None
     try:
         return FeatureTap(name, network, spec, mean, std)
     except ConfigError as error:

@@ -147,6 +147,13 @@ def test_a_file_that_is_something_else_is_refused(tmp_path, name, content):
         read_weights(tmp_path / name)
 
 
+def test_a_text_file_is_called_no_weight_file(tmp_path):
+    """Where the unpickler's reason is the code of a character."""
+    (tmp_path / "weights.pth").write_text("hello")
+    with pytest.raises(IntegrityError, match=r"weights\.pth is refused: damaged, or no file of torch\.save"):
+        read_weights(tmp_path / "weights.pth")
+
+
 @pytest.mark.parametrize("kind", ["safetensors", "torch", "torch before 1.6"])
 def test_a_truncated_or_damaged_file_is_refused_or_read(state, tmp_path, kind):
     """Wherever it was cut it is refused; whatever byte was changed, nothing but IntegrityError comes out."""
