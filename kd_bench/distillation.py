@@ -62,6 +62,7 @@ class DistillationModule(pl.LightningModule):
         self.train_seconds = 0.0
         self.teacher_seconds = 0.0  # of these, in forward passes of the teacher; means nothing on a GPU
         self.resumed = 0
+        self._recalls = False  # trackers have still to be told what was logged before the run was taken up
         self._meter = Meter(self._averaged)
 
     @property
@@ -130,6 +131,15 @@ class DistillationModule(pl.LightningModule):
         for logger in self.trainer.loggers:
             logger.log_metrics({**metrics, "trainer/global_step": self.step}, step=self.step)
 
+    def on_train_start(self) -> None:
+        if not self._recalls:
+            return
+        self._recalls = False
+        for row in self.history:
+            step = int(row["epoch"]) * int(self.trainer.num_training_batches)  # in every stage
+            for logger in self.trainer.loggers:
+                logger.recall({**row, "trainer/global_step": step}, step)  # type: ignore[attr-defined]  # are Guarded
+
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         logits = self.method.predict(in_float32(self.student(batch.images)))
         measured = logits.argmax(1) == batch.targets, cross_entropy(logits, batch.targets)
@@ -186,6 +196,7 @@ class DistillationModule(pl.LightningModule):
         for name, value in checkpoint["kd_bench"].items():
             setattr(self, name, value)
         self.resumed += 1
+        self._recalls = True
 
 
 class Meter:

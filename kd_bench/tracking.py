@@ -36,11 +36,15 @@ class TrackedRun:
 
 
 class Guarded(Logger):
-    """A logger whose failures cost one warning and nothing else: it is then left out for the rest of the run."""
+    """A logger whose failures cost one warning and nothing else: it is then left out for the rest of the run.
 
-    def __init__(self, name: str, open_logger: Callable[[], Logger]) -> None:
+    Args:
+        stores: the weights of the run as well.
+    """
+
+    def __init__(self, name: str, open_logger: Callable[[], Logger], stores: bool = False) -> None:
         super().__init__()
-        self._name = name
+        self._name, self._stores = name, stores
         self._logger: Logger | None = None
         self._left = ""
         self._try(lambda: self._open(open_logger))
@@ -69,6 +73,11 @@ class Guarded(Logger):
         if logger := self._logger:
             self._try(lambda: logger.log_metrics(metrics, step))
 
+    def recall(self, metrics: dict[str, float], step: int) -> None:
+        """Log again what an earlier process of the run has logged, if this tracker has started from nothing."""
+        if getattr(getattr(self._logger, "experiment", None), "offline", False):
+            self.log_metrics(metrics, step)
+
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         if logger := self._logger:
             self._try(lambda: logger.log_hyperparams(params, *args, **kwargs))
@@ -77,6 +86,11 @@ class Guarded(Logger):
         """Put final metrics where the tracker shows a run's result."""
         if logger := self._logger:
             self._try(lambda: _summarise(logger, metrics))
+
+    def store(self, files: list[Path]) -> None:
+        """Keep the weights with the tracked run, if its configuration asks for that."""
+        if (logger := self._logger) and self._stores:
+            self._try(lambda: _store(logger, files))
 
     def save(self) -> None:
         if logger := self._logger:
@@ -95,6 +109,17 @@ def _summarise(logger: Logger, metrics: dict[str, float]) -> None:
         summary.update(metrics)
     else:
         logger.log_metrics(metrics)
+
+
+def _store(logger: Logger, files: list[Path]) -> None:
+    """As a W&B artifact named after the run: the same weights, uploaded again, are the same version."""
+    import wandb as client
+
+    run = logger.experiment  # type: ignore[attr-defined]  # stores is W&B's alone
+    artifact = client.Artifact(f"weights-{run.id}", "model")
+    for path in files:
+        artifact.add_file(str(path))
+    run.log_artifact(artifact)
 
 
 def _upload(logger: Logger) -> str:
@@ -171,15 +196,32 @@ def _await_answer(url: str) -> None:
     requests.get(url, timeout=ANSWER_TIMEOUT_SECONDS)
 
 
+def _set_aside(folder: Path) -> None:
+    """Rename what earlier processes of a run have left offline: the next one holds all of it.
+
+    An upload of several parts of one run replaces each by the next, or counts its steps twice.
+    """
+    for part in folder.glob("offline-run-*/*.wandb"):
+        if not part.with_name(f"{part.name}.synced").exists():
+            part.rename(part.with_name(f"{part.name}.earlier"))
+
+
 def wandb(
-    run: TrackedRun, project: str, entity: str | None, mode: Literal["offline", "online", "disabled"], tags: list[str]
+    run: TrackedRun,
+    project: str,
+    entity: str | None,
+    mode: Literal["offline", "online", "disabled"],
+    tags: list[str],
+    weights: bool = False,
 ) -> list[Guarded]:
     """One W&B run per job, id = fingerprint, so that a resumed job continues it.
 
-    A run that the server does not take is kept offline, and a warning says how to upload it.
+    Offline the newest folder holds all epochs of a run, whatever interrupted it. A run that the server does not take is
+    kept offline, and a warning says how to upload it.
 
     Args:
         mode: ``offline`` (``wandb sync`` uploads later), ``online`` or ``disabled``.
+        weights: keep those of the student as an artifact of the W&B run.
     """
 
     def open_logger() -> Logger:
@@ -202,6 +244,7 @@ def wandb(
 
         if mode != "online":  # its telemetry would hold up the end of the process where no server answers
             os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+            _set_aside(run.directory / "wandb")
         settings = client.Settings(
             init_timeout=INIT_TIMEOUT_SECONDS, finish_timeout=INIT_TIMEOUT_SECONDS, silent=True, console="off"
         )
@@ -222,4 +265,4 @@ def wandb(
         )
         return WandbLogger(experiment=experiment)
 
-    return [Guarded("W&B", open_logger)]
+    return [Guarded("W&B", open_logger, stores=weights)]

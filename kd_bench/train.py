@@ -131,6 +131,7 @@ def _train(
         write_record(record, directory / RECORD_FILE)
         for tracker in trackers:
             tracker.summarise(_summary(record))
+            tracker.store([directory / name for name in files if name != PREDICTIONS_FILE])
     delete_checkpoints(directory)
     _say(config, f"  {_result(record, directory)}")
     return record

@@ -41,5 +41,5 @@ def _circumstances() -> dict[str, Any]:
     return {
         "date": date.today().isoformat(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }

@@ -1,13 +1,17 @@
 """Trackers mirror a run. What they say is what the record says; when they fail, the run does not notice."""
 
+import base64
 import csv
+import hashlib
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
 import wandb
-from wandb_reader import runs_in
+from wandb_reader import read, runs_in
 
 from kd_bench.errors import IntegrityError, Interrupted
 from kd_bench.runs.checkpoints import AtomicCheckpointIO
@@ -25,6 +29,7 @@ BASE = [
 ]
 ALONE = ["method=scratch", "teacher=none"]
 PAIR = ["method=kd", "teacher.name=resnet8_cifar"]
+WANDB = Path(sys.executable).with_name("wandb")
 
 
 @pytest.fixture
@@ -117,17 +122,42 @@ class StopAt(pl.Callback):
             raise Interrupted("stopped")
 
 
-def test_an_interrupted_run_is_marked_and_its_continuation_has_the_same_id(train, tmp_path):
+def test_the_last_folder_of_an_interrupted_run_holds_all_of_it(train, tmp_path):
+    """Each is an upload of its own: the next one replaces it. What is set aside is not uploaded."""
     with pytest.raises(Interrupted):
         train(*ALONE, "logger=wandb", callbacks=(lambda: [StopAt(2)],))
     record = train(*ALONE, "logger=wandb")
-    first, second = runs_in(tmp_path / "runs" / record.run_id)
-    assert first.id == second.id == record.run_id
-    assert (first.exit_code, second.exit_code) == (1, 0)
+    folder = tmp_path / "runs" / record.run_id / "wandb"
+    (whole,) = runs_in(folder.parent)
+    (first,) = [read(path) for path in folder.glob("offline-run-*/*.earlier")]
+    assert first.id == whole.id == record.run_id
+    assert (first.exit_code, whole.exit_code) == (1, 0)
     assert "test/top1" not in first.summary
-    epochs = [[row["epoch"] for row in part.history if "epoch" in row] for part in (first, second)]
-    assert epochs == [[1, 2], [3]]
-    assert second.history[0]["trainer/global_step"] > first.history[-1]["trainer/global_step"]
+    rows = [row for row in whole.history if "epoch" in row]
+    assert [{key: row[key] for key in expected} for row, expected in zip(rows, record.history, strict=True)] == (
+        record.history
+    )
+    assert [row["trainer/global_step"] for row in rows] == [4, 8, 12]
+    sync = [WANDB, "sync", "--dry-run", "--no-skip-online", folder]
+    listed = subprocess.run(sync, capture_output=True, text=True, check=True)
+    assert "Would sync 1 run(s)" in listed.stdout + listed.stderr
+
+
+def test_what_has_been_uploaded_stays_where_it_is(train, tmp_path):
+    with pytest.raises(Interrupted):
+        train(*ALONE, "logger=wandb", callbacks=(lambda: [StopAt(2)],))
+    (part,) = tmp_path.glob("runs/*/wandb/offline-run-*/*.wandb")
+    part.with_name(f"{part.name}.synced").touch()
+    train(*ALONE, "logger=wandb")
+    assert part.is_file()
+
+
+def test_weights_are_an_artifact_on_request(train, tmp_path):
+    record = train(*ALONE, "recipe.epochs=1", "logger=wandb", "logger.weights=true")
+    directory = tmp_path / "runs" / record.run_id
+    (artifact,) = [artifact for run in runs_in(directory) for artifact in run.artifacts]
+    digest = base64.b64encode(hashlib.md5((directory / WEIGHTS_FILE).read_bytes()).digest()).decode()
+    assert artifact == (f"weights-{record.run_id}", "model", {WEIGHTS_FILE: digest})
 
 
 def refuse(*arguments, **options):

@@ -33,6 +33,7 @@ class OfflineRun:
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
+    artifacts: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)  # name, type, MD5 of each file
 
 
 def payloads(content: bytes) -> Iterator[bytes]:
@@ -72,6 +73,10 @@ def read(path: Path) -> OfflineRun:
             run.history.append(_values(record.history.item))
         elif kind == "summary":
             run.summary.update(_values(record.summary.update))
+        elif kind == "artifact" or (kind == "request" and record.request.HasField("log_artifact")):
+            artifact = record.artifact if kind == "artifact" else record.request.log_artifact.artifact
+            digests = {entry.path: entry.digest for entry in artifact.manifest.contents}
+            run.artifacts.append((artifact.name, artifact.type, digests))
         elif kind == "exit":
             run.exit_code = record.exit.exit_code
     return run

@@ -36,10 +36,14 @@ def named_tests() -> Iterator[tuple[str, str]]:
 def page() -> str:
     rows, figures = table(), json.loads(FIGURES.read_text())
     parts = [INTRODUCTION, "## Promises\n"]
+    where: dict[str, None] = {}  # the circumstances of the figures, in order of appearance
     for name, promise in rows["promises"].items():
-        measured = [_line(test, figure) for test, figure in figures.items() if figure["promise"] == name]
-        tests = [f"- shown by {_tests(promise['tests'])}"]
-        parts.append("\n".join([f"**{name}.** {promise['text']}\n", *measured, *tests]) + "\n")
+        measured = [_line(test, figure, where) for test, figure in figures.items() if figure["promise"] == name]
+        tests = [f"Shown by {_tests(promise['tests'])}."]
+        parts.append(
+            "\n".join([f"### {name}\n", f"{promise['text']}\n", *measured, *[""] * bool(measured), *tests]) + "\n"
+        )
+    parts.append("\n".join(f"{_mark(number)} {words}  " for number, words in enumerate(where)) + "\n")
     parts.append("## Faults\n")
     for kind, faults in rows["faults"].items():
         lines = [f"### {kind}\n", "| | fault | what kd_bench does | tests |", "| --- | --- | --- | --- |"]
@@ -51,10 +55,16 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def _line(test: str, figure: dict[str, Any]) -> str:
-    numbers = "; ".join(f"{name}: {_shown(number)}" for name, number in figure["numbers"].items())
-    versions = ", ".join(f"{name} {version}" for name, version in figure["versions"].items())
-    return f"- {numbers}<br>{figure['date']}, {figure['machine']}, {versions}; `{test}`"
+def _line(test: str, figure: dict[str, Any], where: dict[str, None]) -> str:
+    numbers = "; ".join(f"{name}: **{_shown(number)}**" for name, number in figure["numbers"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(figure["versions"].items()))
+    where.setdefault(f"{figure['date']}, {figure['machine']}, {versions}")
+    mark = _mark(list(where).index(f"{figure['date']}, {figure['machine']}, {versions}"))
+    return f"- {numbers} {mark}<br><sub>`{test.removeprefix('tests/')}`</sub>"
+
+
+def _mark(number: int) -> str:
+    return f"<sup>{number + 1}</sup>"
 
 
 def _shown(number: Any) -> str:
