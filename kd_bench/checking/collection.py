@@ -1,6 +1,5 @@
 """From files to checked records and their verification tiers. Needs no torch unless there are predictions."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from kd_bench.checking.known import Known
 from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.leaderboard.load import PUBLISHED_FILES
 from kd_bench.runs.directory import PREDICTIONS_FILE
+from kd_bench.runs.files import file_sha256
 from kd_bench.runs.record import RECORD_FILE, Record, parsed_record
 
 # What a record is worth as evidence, from the best to the worst. Set here, from what is at hand, each time anew: what a
@@ -113,17 +113,9 @@ def artifact_problems(record: Record, folder: Path) -> tuple[list[str], list[str
         path = folder / name
         if not is_plain_name(name) or not path.is_file():
             missing.append(name)
-        elif (found := _sha256(path)) != sha256:
+        elif (found := file_sha256(path)) != sha256:
             damaged.append(f"artifacts.{name}={sha256}: the file {path} has {found}")
     return damaged, missing
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def counts(checked: Iterable[Checked]) -> Mapping[Tier, int]:

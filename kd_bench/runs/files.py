@@ -1,5 +1,6 @@
-"""Files that are either the old one or the new one, whenever a reader looks or a kill comes."""
+"""Files that are either the old one or the new one, whenever a reader looks or a kill comes; and their hashes."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -24,3 +25,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise IntegrityError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal sha256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
