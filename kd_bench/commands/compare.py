@@ -22,18 +22,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from kd_bench.comparison.measures import compare
+    from kd_bench.comparison.measures import compare_all
     from kd_bench.comparison.predictions import prediction_files
     from kd_bench.comparison.sides import couples, find_side
     from kd_bench.comparison.text import as_text
-    from kd_bench.leaderboard.load import load
+    from kd_bench.leaderboard.load import Collection, load
 
     paths = [Path(name) for name in (options.first, options.second) if Path(name).exists()]
-    records = load(options.records).records if len(paths) < 2 else ()
-    sides = find_side(options.first, records), find_side(options.second, records)
+    named = len(paths) < 2  # one of them has to be looked for
+    collection = load(options.records) if named else Collection((), (), ())
+    sides = find_side(options.first, collection), find_side(options.second, collection)
     found = couples(*sides, options.pair)
-    files = prediction_files([*paths, *([options.records] if len(paths) < 2 else [])])
-    comparisons = [compare(couple, files) for couple in found]
+    folders = [path if path.is_dir() else path.parent for path in paths]
+    comparisons = compare_all(found, prediction_files([*folders, *([options.records] if named else [])]))
     print(_json(comparisons) if options.json else "\n\n".join(map(as_text, comparisons)))
     return 0
 
@@ -42,4 +43,4 @@ def _json(comparisons: "list[Comparison]") -> str:
     import json
     from dataclasses import asdict
 
-    return json.dumps({"comparisons": [asdict(comparison) for comparison in comparisons]}, indent=1)
+    return json.dumps({"comparisons": [{**asdict(one), "claim": one.claim} for one in comparisons]}, indent=1)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from kd_bench.errors import ConfigError
 
 if TYPE_CHECKING:
+    from kd_bench.leaderboard.load import Collection
     from kd_bench.reproduction.cells import Cell
-    from kd_bench.runs.record import Record
 
 HELP = "Run a published table by its authors' protocol, and show the paper's numbers beside ours."
 EXAMPLE = "kd-bench reproduce crd_table1 --method kd --pair wrn_40_2--wrn_16_2 --dry-run"
@@ -85,7 +85,7 @@ def _run(options: argparse.Namespace, cells: "list[Cell]") -> int:
     if options.dry_run:
         from kd_bench.reproduction.costs import cost_lines
 
-        for line in cost_lines(cells, composed, options.seeds, _records(runs, False), options.jobs):
+        for line in cost_lines(cells, composed, options.seeds, _found(runs).records, options.jobs):
             print(line, flush=True)
         return 0
     require(composed[0].cfg.dataset.source)
@@ -107,15 +107,16 @@ def _board(options: argparse.Namespace, cells: "list[Cell]") -> int:
     if not options.margin > 0:
         raise ConfigError(f"--margin {options.margin}: should be more than 0 points")
     folder = options.records or RUNS
-    board = build_board(options.table, cells, _records(folder, options.records is not None), options.margin / 100)
+    found = _found(folder, options.records is not None)
+    board = build_board(options.table, cells, found, options.margin / 100)
     print(markdown(board))
     for path in write_board(board, options.out or folder / "tables"):
         print(path)
     return 0
 
 
-def _records(folder: Path, must_exist: bool) -> "tuple[Record, ...]":
+def _found(folder: Path, must_exist: bool = False) -> "Collection":
     """What has been run so far."""
-    from kd_bench.leaderboard.load import load
+    from kd_bench.leaderboard.load import Collection, load
 
-    return load(folder).records if must_exist or folder.is_dir() else ()
+    return load(folder) if must_exist or folder.is_dir() else Collection((), (), ())

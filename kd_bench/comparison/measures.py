@@ -1,14 +1,15 @@
 """Two entries compared: by seed, by test sample, by class, and in what they cost."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from kd_bench.comparison.predictions import test_predictions
-from kd_bench.comparison.sides import Couple
+from kd_bench.comparison.sides import Couple, Setting
 from kd_bench.errors import IntegrityError
 from kd_bench.runs.record import Record
 from kd_bench.statistics import (
@@ -17,6 +18,7 @@ from kd_bench.statistics import (
     benjamini_hochberg,
     estimate,
     evidence,
+    holm,
     mcnemar_p_value,
     mean,
     paired_estimate,
@@ -24,7 +26,9 @@ from kd_bench.statistics import (
 )
 
 FALSE_DISCOVERY_RATE = 0.05
+SIGNIFICANCE = 0.05
 
+Claim = Literal["better", "worse", "not told apart", "too few seeds"]
 Signs = npt.NDArray[np.int64]
 
 
@@ -72,7 +76,13 @@ class CostRatio:
 class Comparison:
     """The second of two entries against the first. Accuracies are fractions.
 
-    ``selection`` is the epoch that is compared: that of both recipes, the last where they differ.
+    Attributes:
+        left_out: seeds that only one of them has.
+        selection: the epoch that is compared: that of both recipes, the last where they differ.
+        differing: settings that are not alike.
+        difference: by seed, with its 95 % interval.
+        p_value: of the paired t test; None below two seeds.
+        adjusted_p_value: the same by Holm's correction for all comparisons that are made together.
     """
 
     title: str
@@ -81,12 +91,34 @@ class Comparison:
     left_out: int
     selection: str
     evidence: Evidence
+    differing: tuple[Setting, ...]
     top1: tuple[Estimate, Estimate]
     difference: Estimate
     p_value: float | None
+    adjusted_p_value: float | None
     flips: Flips | None
     classes: tuple[ClassChange, ...]
     cost: CostRatio
+
+    @property
+    def claim(self) -> Claim:
+        """What the seeds say of the second: nothing where they are fewer than 3 or the interval contains 0."""
+        if self.evidence not in ("ranked", "preliminary"):
+            return "too few seeds"
+        significant = self.adjusted_p_value is not None and self.adjusted_p_value <= SIGNIFICANCE
+        if self.difference.contains_zero or not significant:
+            return "not told apart"
+        return "better" if self.difference.mean > 0 else "worse"
+
+
+def compare_all(couples: Sequence[Couple], files: Mapping[str, Path]) -> list[Comparison]:
+    """Compare every couple, with p values that are corrected for their number.
+
+    Args and errors as of ``compare``.
+    """
+    comparisons = [compare(couple, files) for couple in couples]
+    adjusted = holm([comparison.p_value for comparison in comparisons])
+    return [replace(one, adjusted_p_value=p_value) for one, p_value in zip(comparisons, adjusted, strict=True)]
 
 
 def compare(couple: Couple, files: Mapping[str, Path]) -> Comparison:
@@ -106,6 +138,7 @@ def compare(couple: Couple, files: Mapping[str, Path]) -> Comparison:
     difference = paired_estimate(scores[1], scores[0])
     assert difference is not None  # a couple shares seeds
     sides = estimate(list(scores[0].values())), estimate(list(scores[1].values()))
+    p_value = paired_p_value(scores[1], scores[0])
     flips, classes = _by_sample(couple, rule, files)
     return Comparison(
         title=couple.title,
@@ -114,9 +147,11 @@ def compare(couple: Couple, files: Mapping[str, Path]) -> Comparison:
         left_out=len({*first.scores} ^ {*second.scores}),
         selection=rule,
         evidence=evidence(len(couple.seeds)),
+        differing=couple.differing,
         top1=sides,
         difference=difference,
-        p_value=paired_p_value(scores[1], scores[0]),
+        p_value=p_value,
+        adjusted_p_value=p_value,
         flips=flips,
         classes=classes if flips else _recorded_classes(couple, rule),
         cost=_cost(couple),

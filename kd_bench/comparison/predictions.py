@@ -1,6 +1,6 @@
 """Logits that runs left, read without torch."""
 
-import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +8,16 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from kd_bench.errors import IntegrityError
+from kd_bench.runs.directory import PREDICTIONS_FILE
+from kd_bench.runs.files import file_sha256
 from kd_bench.runs.record import Record
-
-FILE = "predictions.safetensors"
 
 Classes = npt.NDArray[np.int64]
 
 
-def prediction_files(folders: list[Path]) -> dict[str, Path]:
+def prediction_files(folders: Iterable[Path]) -> dict[str, Path]:
     """Where the predictions of each run id lie below ``folders``."""
-    return {path.parent.name: path for folder in folders for path in sorted(folder.rglob(FILE))}
+    return {path.parent.name: path for folder in folders for path in sorted(folder.rglob(PREDICTIONS_FILE))}
 
 
 def test_predictions(path: Path, record: Record, rule: str) -> tuple[Classes, Classes]:
@@ -29,19 +29,17 @@ def test_predictions(path: Path, record: Record, rule: str) -> tuple[Classes, Cl
     Raises:
         IntegrityError: the file is not the one that the record was made of.
     """
-    if (sha256 := record.artifacts.get(FILE)) and _sha256(path) != sha256:
+    if (sha256 := record.artifacts.get(PREDICTIONS_FILE)) and file_sha256(path) != sha256:
         raise IntegrityError(f"{path} is not the file of its record: its content has changed")
     try:
         with safe_open(path, framework="numpy") as file:
             logits, targets = file.get_tensor(f"test/{rule}"), file.get_tensor("test/targets")
     except (OSError, SafetensorError) as error:
         raise IntegrityError(f"{path} cannot be read: {error}") from error
-    return logits.argmax(axis=1), targets
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    expected = (record.dataset.test_samples, record.dataset.num_classes)
+    if logits.shape != expected or targets.shape != expected[:1]:
+        raise IntegrityError(f"{path}: logits of shape {logits.shape} and targets of {targets.shape}, not {expected}")
+    predicted = logits.argmax(axis=1)
+    if not np.isclose(np.mean(predicted == targets), getattr(record.metrics, rule).test.top1, rtol=0, atol=1e-9):
+        raise IntegrityError(f"{path} is not the file of its record: its accuracy is another one")
+    return predicted, targets

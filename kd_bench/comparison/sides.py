@@ -1,12 +1,13 @@
 """What two names stand for: the runs of each, seed by seed, and whether they may be compared."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from kd_bench.errors import ConfigError, NotEnoughEvidence, nearest
 from kd_bench.leaderboard.entries import (
+    ENTRY_PARTS,
     SETTING_PARTS,
     Entry,
     Options,
@@ -16,7 +17,7 @@ from kd_bench.leaderboard.entries import (
     frozen,
     options_text,
 )
-from kd_bench.leaderboard.load import load
+from kd_bench.leaderboard.load import Collection, load
 from kd_bench.runs.record import RECORD_FILE, Record, read_record
 
 SETTINGS = (*(part for part in SETTING_PARTS if part != "recipe"), "dataset.train_samples")
@@ -35,13 +36,26 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """A key of the configuration in which two entries differ, with both values as JSON texts."""
+
+    key: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
 class Couple:
-    """Two entries that may be compared, on ``seeds`` that both have."""
+    """Two entries that may be compared, on ``seeds`` that both have.
+
+    ``differing``: the settings that are not alike; of the method only where it is the same one.
+    """
 
     title: str
     names: tuple[str, str]
     entries: tuple[Entry, Entry]
     seeds: tuple[int, ...]
+    differing: tuple[Setting, ...]
 
     def runs(self) -> Iterator[tuple[Record, Record]]:
         """The two runs of each shared seed."""
@@ -49,11 +63,11 @@ class Couple:
         return ((first[seed], second[seed]) for seed in self.seeds)
 
 
-def find_side(name: str, records: Sequence[Record]) -> Side:
+def find_side(name: str, collection: Collection) -> Side:
     """The runs that ``name`` stands for: a path, a run id, a study or a method, in this order.
 
     Args:
-        records: those that ids, studies and methods are looked for in.
+        collection: where ids, studies and methods are looked for.
 
     Raises:
         ConfigError: there is no such thing.
@@ -67,16 +81,21 @@ def find_side(name: str, records: Sequence[Record]) -> Side:
         if not (found := _students(load(path).records)):
             raise NotEnoughEvidence(f"{name}: no finished run of a student below it")
         return Side(name, "study", found)
-    if found := tuple(record for record in records if record.run_id == name):
+    if found := tuple(record for record in collection.records if record.run_id == name):
         return Side(name, "run", found)
-    students = _students(records)
+    students = _students(collection.records)
     if found := tuple(record for record in students if record.study == name):
         return Side(name, "study", found)
     if found := tuple(record for record in students if record.method.name == name):
         return Side(name, "method", found)
-    known = {str(record.study) for record in students if record.study} | {record.method.name for record in students}
-    hint = nearest(name, known) or f"; there are: {', '.join(sorted(known)) or 'no finished runs'}"
-    raise ConfigError(f"{name!r}: no path, run, study or method among the records{hint}")
+    raise ConfigError(f"{name!r}: no path, run, study or method among the records{_hint(name, students, collection)}")
+
+
+def _hint(name: str, students: Iterable[Record], collection: Collection) -> str:
+    known = {each for record in students for each in (record.study, record.method.name) if each}
+    rejected = len(collection.rejected)
+    bad = f"; {rejected} files were rejected: kd-bench check says why" if rejected else ""
+    return (nearest(name, known) or f"; there are: {', '.join(sorted(known)) or 'no finished runs'}") + bad
 
 
 def _students(records: Iterable[Record]) -> tuple[Record, ...]:
@@ -164,7 +183,16 @@ def _couple(sides: tuple[Side, Side], entries: tuple[Entry, Entry]) -> Couple:
     names = (first.label, second.label) if first.label != second.label else (sides[0].name, sides[1].name)
     record = first.runs[0]
     title = f"{record.dataset.name} {_pair(record)}"
-    return Couple(title if first.label != second.label else f"{title} {first.label}", names, entries, seeds)
+    title = title if first.label != second.label else f"{title} {first.label}"
+    return Couple(title, names, entries, seeds, tuple(_differing(entries)))
+
+
+def _differing(entries: tuple[Entry, Entry]) -> Iterator[Setting]:
+    same_method = entries[0].name == entries[1].name
+    for parts in (("recipe", *SETTINGS), *((ENTRY_PARTS,) if same_method else ())):
+        first, second = differences([configuration(entry.runs[0], parts) for entry in entries])
+        for (key, before), (_, after) in zip(first, second, strict=True):
+            yield Setting(key, before, after)
 
 
 def _check_comparable(entries: tuple[Entry, Entry]) -> None:

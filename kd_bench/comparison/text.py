@@ -1,16 +1,23 @@
 """A comparison as a few lines for a terminal."""
 
-from kd_bench.comparison.measures import FALSE_DISCOVERY_RATE, Comparison, CostRatio
+from kd_bench.comparison.measures import FALSE_DISCOVERY_RATE, Claim, Comparison, CostRatio
 from kd_bench.leaderboard.columns import SELECTION_MARKS
 from kd_bench.leaderboard.escape import visible
-from kd_bench.leaderboard.formats import MISSING, p_value, percent, points, significant
-from kd_bench.statistics import Estimate
+from kd_bench.leaderboard.formats import MISSING, p_value, percent, points, points_interval, significant
 
 CLASSES_SHOWN = 5
+SETTINGS_SHOWN = 8
 ROW = 10
+CLAIMS: dict[Claim, str] = {
+    "better": "{} is better",
+    "worse": "{} is worse",
+    "not told apart": "none, these seeds do not tell them apart",
+    "too few seeds": "none, that takes 3 seeds or more",
+}
 
 
 def as_text(comparison: Comparison) -> str:
+    """The title, then a line for each of seeds, accuracy, claim, settings, flips, classes and cost."""
     first, second = (visible(name) for name in comparison.names)
     seeds = ", ".join(map(str, comparison.seeds))
     others = f"; {comparison.left_out} other seeds have no partner" if comparison.left_out else ""
@@ -20,6 +27,8 @@ def as_text(comparison: Comparison) -> str:
         f"{visible(comparison.title)}: {second} against {first}",
         f"  {'seeds':<{ROW}}{seeds}{others}{grade}; {epoch}",
         f"  {'top-1':<{ROW}}{_accuracy(comparison)}",
+        f"  {'claim':<{ROW}}{CLAIMS[comparison.claim].format(second)}{_preliminary(comparison)}",
+        *([f"  {'differ':<{ROW}}{_settings(comparison)}"] if comparison.differing else []),
         f"  {'flips':<{ROW}}{_flips(comparison)}",
         f"  {'classes':<{ROW}}{_classes(comparison)}",
         f"  {'cost':<{ROW}}{_cost(comparison.cost)}",
@@ -29,16 +38,29 @@ def as_text(comparison: Comparison) -> str:
 
 def _accuracy(comparison: Comparison) -> str:
     before, after = (percent(side.mean) for side in comparison.top1)
-    test = "" if comparison.p_value is None else f", p {_compared(comparison.p_value)} (paired t)"
-    return (
-        f"{before} % → {after} %: {points(comparison.difference.mean)} points {_interval(comparison.difference)}{test}"
-    )
+    reason = "one seed" if comparison.difference.n == 1 else "all seeds differ alike"
+    interval = points_interval(comparison.difference) or f"({reason}: no interval)"
+    return f"{before} % → {after} %: {points(comparison.difference.mean)} points {interval}{_test(comparison)}"
 
 
-def _interval(difference: Estimate) -> str:
-    if difference.low is None or difference.high is None:
-        return "(one seed: no interval)"
-    return f"[{points(difference.low)}, {points(difference.high)}]"
+def _test(comparison: Comparison) -> str:
+    if comparison.p_value is None or comparison.adjusted_p_value is None:
+        return ""
+    test = f", p {_compared(comparison.p_value)} (paired t)"
+    if comparison.adjusted_p_value == comparison.p_value:
+        return test
+    return f"{test}, {p_value(comparison.adjusted_p_value)} for all comparisons here (Holm)"
+
+
+def _preliminary(comparison: Comparison) -> str:
+    claimed = comparison.claim in ("better", "worse")
+    return f" (preliminary: {len(comparison.seeds)} seeds)" if claimed and comparison.evidence != "ranked" else ""
+
+
+def _settings(comparison: Comparison) -> str:
+    texts = [f"{visible(one.key)} {visible(one.first)} → {visible(one.second)}" for one in comparison.differing]
+    more = [f"{len(texts) - SETTINGS_SHOWN} more"] if len(texts) > SETTINGS_SHOWN else []
+    return ", ".join([*texts[:SETTINGS_SHOWN], *more])
 
 
 def _compared(value: float) -> str:
@@ -51,7 +73,8 @@ def _flips(comparison: Comparison) -> str:
     if flips is None:
         return f"{MISSING} (not all runs have their predictions here)"
     shares = f"{percent(flips.lost)} % of the images lost, {percent(flips.gained)} % gained"
-    return f"{shares}, {percent(flips.changed)} % get another class; McNemar p {_compared(flips.p_value)}"
+    changed = f"{percent(flips.changed)} % get another class"
+    return f"{shares}, {changed}; McNemar p {_compared(flips.p_value)} for these networks"
 
 
 def _classes(comparison: Comparison) -> str:

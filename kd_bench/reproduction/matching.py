@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from kd_bench.config import UNRECORDED, leaves
-from kd_bench.leaderboard.entries import recency
+from kd_bench.leaderboard.entries import lookup, recency
 from kd_bench.reproduction.cells import Cell
 from kd_bench.runs.record import Record
 
@@ -24,6 +24,7 @@ PARTS = (
     "dataset.train_samples",
     "trainer.precision",
     "trainer.channels_last",
+    "trainer.devices",
 )
 SHOWN = 3
 
@@ -82,11 +83,5 @@ def _differences(expected: dict[str, Any], config: dict[str, Any]) -> str:
 
 def _decided(config: dict[str, Any]) -> dict[str, Any]:
     """Dotted keys and values. 4 equals 4.0, and what is missing equals null: newer versions have more keys."""
-    decided = {key: value for part in PARTS for key, value in leaves(_lookup(config, part), part)}
+    decided = {key: value for part in PARTS for key, value in leaves(lookup(config, part), part)}
     return {key: value for key, value in decided.items() if key not in UNRECORDED}
-
-
-def _lookup(config: Any, key: str) -> Any:
-    for name in key.split("."):
-        config = config.get(name) if isinstance(config, dict) else None
-    return config

@@ -1,25 +1,30 @@
-"""The board of a published table as Markdown, CSV and one HTML page."""
+"""The board of a published table as Markdown, CSV, JSON and one HTML page."""
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 
 from kd_bench.errors import ConfigError
-from kd_bench.leaderboard.columns import SELECTION_MARKS
-from kd_bench.leaderboard.escape import for_csv, for_html, for_markdown
-from kd_bench.leaderboard.formats import MISSING, half_width, percent, points
+from kd_bench.leaderboard.escape import for_html, for_markdown
+from kd_bench.leaderboard.formats import MISSING, half_width, percent, points, points_interval
 from kd_bench.leaderboard.markdown import markdown_table
 from kd_bench.leaderboard.pages.html import document, section, with_links
 from kd_bench.leaderboard.pages.html import table as html_table
+from kd_bench.leaderboard.spreadsheet import cell_text
 from kd_bench.leaderboard.summary import VERSION_LINE
 from kd_bench.reproduction.board import Board, Line
+from kd_bench.reproduction.published import PublishedValue
 from kd_bench.reproduction.tables import all_tables
 from kd_bench.runs.files import write_atomically
+from kd_bench.statistics import MINIMUM_CLAIM, MINIMUM_RANKED
 
-COLUMNS = ("Method", "Epoch", "Published %", "Of seeds", "Source", "Ours %", "Seeds", "Difference", "Verdict", "Notes")
-NUMERIC = frozenset({"Published %", "Of seeds", "Ours %", "Seeds", "Difference"})
+# What is compared comes first: on a narrow screen the rest takes scrolling.
+COLUMNS = ("Method", "Published %", "Ours %", "Difference", "Verdict", "Seeds", "Published sd", "Epoch", "Source")
+EPOCHS = {"last": "last", "best_on_validation": "best on validation", "best_on_test": "best on test: too good"}
+NUMERIC = frozenset({"Published %", "Ours %", "Difference", "Seeds", "Published sd"})
 
 
 def write_board(board: Board, out: Path) -> list[Path]:
@@ -33,37 +38,47 @@ def write_board(board: Board, out: Path) -> list[Path]:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--out: {out} cannot be created: {error.strerror}") from None
-    contents = {".md": markdown(board), ".csv": csv_text(board), ".html": html_page(board)}
+    contents = {".html": html_page, ".md": markdown, ".csv": csv_text, ".json": json_text}
     paths = [out / f"{board.name}{ending}" for ending in contents]
-    for path, content in zip(paths, contents.values(), strict=True):
-        write_atomically(path, content)
+    for path, text in zip(paths, contents.values(), strict=True):
+        write_atomically(path, text(board))
     return paths
 
 
 def markdown(board: Board) -> str:
-    lines = [f"# {for_markdown(board.table.title)}", "", f"{board.counts}.", ""]
+    """A table and its notes for every pair, then what the numbers mean."""
+    lines = [f"# {for_markdown(board.table.title)}", "", for_markdown(_summary(board)), ""]
     for pair, rows in _sections(board):
         cells = [[for_markdown(text) for text in _texts(row)] for row in rows]
         lines += [f"## {for_markdown(pair)}", "", for_markdown(_teacher(rows)), ""]
         lines += [*markdown_table([(name, name in NUMERIC) for name in COLUMNS], cells), ""]
+        if notes := _notes(rows):
+            lines += [*(f"- {for_markdown(note)}" for note in notes), ""]
     lines += ["## How to read this", "", *(f"- {for_markdown(text)}" for text in explanations(board))]
     return "\n".join([*lines, "", for_markdown(VERSION_LINE), ""])
 
 
 def html_page(board: Board) -> str:
-    parts = [f"<header><h1>{for_html(board.table.title)}</h1><p>{for_html(board.counts)}.</p></header><main>"]
+    """The same as a page that loads nothing."""
+    parts = [f"<header><h1>{for_html(board.table.title)}</h1><p>{for_html(_summary(board))}</p></header><main>"]
     for pair, rows in _sections(board):
         lines = [_texts(row) for row in rows]
-        tables = html_table(pair, COLUMNS, lines, row_headers=True, numeric=NUMERIC)
-        parts.append(section(pair, f"<p>{for_html(_teacher(rows))}</p>{tables}"))
+        found = html_table(pair, COLUMNS, lines, row_headers=True, numeric=NUMERIC)
+        notes = "".join(f"<li>{for_html(note)}</li>" for note in _notes(rows))
+        listed = f'<ul class="notes">{notes}</ul>' if notes else ""
+        parts.append(section(pair, f"<p>{for_html(_teacher(rows))}</p>{found}{listed}"))
     reading = "".join(f"<li>{with_links(for_html(text))}</li>" for text in explanations(board))
     return document(board.table.title, [*parts, section("How to read this", f"<ul>{reading}</ul>"), "</main>"])
 
 
+def _summary(board: Board) -> str:
+    datasets = ", ".join(dict.fromkeys(line.cell.protocol.dataset for line in board.lines))
+    rejected = f" Files that were rejected: {board.rejected}; kd-bench check says why." if board.rejected else ""
+    return f"{datasets}, {board.counts}. Within ± {100 * board.margin:g} points counts as the same.{rejected}"
+
+
 def _sections(board: Board) -> list[tuple[str, list[Line]]]:
-    return [
-        (f"{pair.replace('--', ' → ')}", list(rows)) for pair, rows in groupby(board.lines, lambda line: line.cell.pair)
-    ]
+    return [(pair.replace("--", " → "), list(rows)) for pair, rows in groupby(board.lines, lambda line: line.cell.pair)]
 
 
 def _teacher(rows: list[Line]) -> str:
@@ -73,25 +88,33 @@ def _teacher(rows: list[Line]) -> str:
     return f"Teacher: published {texts[0]}, ours {texts[1]}."
 
 
+def _notes(rows: list[Line]) -> list[str]:
+    """Each note once, with the methods that it concerns."""
+    methods: dict[str, list[str]] = {}
+    for row in rows:
+        for note in row.notes:
+            methods.setdefault(note, []).append(row.cell.method)
+    return [f"{', '.join(names) if len(names) < len(rows) else 'all'}: {note}" for note, names in methods.items()]
+
+
 def _texts(line: Line) -> list[str]:
     published, ours, difference = line.cell.published, line.ours, line.difference
-    spread = "" if published.std is None else f" (sd {percent(published.std)})"
     return [
         published.method,
-        SELECTION_MARKS[line.cell.protocol.epoch] or "last",
-        percent(published.value) + spread,
-        MISSING if published.n_seeds is None else str(published.n_seeds),
-        f"{published.paper_key}, {published.provenance}",
+        percent(published.value),
         MISSING if ours is None else f"{percent(ours.mean)} {half_width(ours)}".removesuffix(f" {MISSING}"),
+        MISSING if difference is None else f"{points(difference.mean)} {points_interval(difference)}".strip(),
+        f"{line.verdict} (preliminary)" if line.preliminary else line.verdict,
         f"{len(line.runs)} of {line.cell.runs}",
-        MISSING if difference is None else points(difference.mean) + _interval(difference.low, difference.high),
-        line.verdict,
-        "; ".join(line.notes) or MISSING,
+        _spread(published),
+        EPOCHS[line.cell.protocol.epoch],
+        f"{published.paper_key}, {published.provenance}",
     ]
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f" [{points(low)}, {points(high)}]"
+def _spread(published: PublishedValue) -> str:
+    deviation = MISSING if published.std is None else percent(published.std)
+    return deviation if published.n_seeds is None else f"{deviation} ({published.n_seeds} seeds)"
 
 
 def explanations(board: Board) -> list[str]:
@@ -100,15 +123,18 @@ def explanations(board: Board) -> list[str]:
     protocols = {part.protocol: all_tables().protocols[part.protocol] for part in board.table.parts}
     return [
         "Published: mean test top-1 as printed, with the standard deviation over its seeds where that is known."
-        " Source: own is the authors' method measured by them, rerun another paper's method measured by them.",
+        " Source: own is the authors' method measured by them, rerun another paper's method measured by them; the CSV"
+        " and JSON files say where each number was read.",
         "Ours: mean over seeds ± half the 95 % t interval, of runs whose method, recipe, student and data split are"
-        " those of the protocol; other runs are not counted and are noted.",
+        " those of the protocol; other runs are not counted and are noted. Seeds: runs so far, of those asked for.",
         "Difference: ours minus published, in points, with the 90 % interval of Welch's t test; where the published"
         " spread is not known, the published value counts as exact.",
         f"Verdict: reproduced, if the interval lies within ± {margin} points (two one-sided tests at 5 %); below or"
-        f" above, if it lies beyond ± {margin} points; else inconclusive, as with fewer than two seeds.",
+        f" above, if it lies beyond ± {margin} points; else inconclusive, as always with fewer than {MINIMUM_RANKED}"
+        f" seeds. Preliminary: fewer than {MINIMUM_CLAIM} seeds. Each cell is tested by itself: of 100 whose true"
+        f" difference is {margin} points, at most 5 would be called reproduced.",
         *(f"Protocol {name}: {protocol.source}." for name, protocol in protocols.items()),
-        *dict.fromkeys(note for protocol in protocols.values() for note in protocol.notes),
+        *(f"{name}: {note}" for name, protocol in protocols.items() for note in protocol.notes),
         *board.table.notes,
     ]
 
@@ -117,7 +143,7 @@ def _of(estimate: str, part: str) -> Callable[[Line], float | None]:
     return lambda line: getattr(getattr(line, estimate), part, None)
 
 
-CSV_COLUMNS: dict[str, Callable[[Line], str | int | float | None]] = {
+FIELDS: dict[str, Callable[[Line], str | int | float | bool | None]] = {
     "table": lambda line: line.cell.table,
     "dataset": lambda line: line.cell.published.dataset,
     "teacher": lambda line: line.cell.teacher,
@@ -140,6 +166,7 @@ CSV_COLUMNS: dict[str, Callable[[Line], str | int | float | None]] = {
     "difference_ci90_low": _of("difference", "low"),
     "difference_ci90_high": _of("difference", "high"),
     "verdict": lambda line: line.verdict,
+    "preliminary": lambda line: line.preliminary,
     "notes": lambda line: "; ".join(line.notes),
 }
 
@@ -148,11 +175,20 @@ def csv_text(board: Board) -> str:
     """One line a cell, fractions with full precision, empty where a value is missing."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*CSV_COLUMNS, "margin"])
+    writer.writerow([*FIELDS, "margin"])
     for line in board.lines:
-        writer.writerow([*(_plain(get(line)) for get in CSV_COLUMNS.values()), repr(board.margin)])
+        writer.writerow([*(cell_text(get(line)) for get in FIELDS.values()), repr(board.margin)])
     return buffer.getvalue()
 
 
-def _plain(value: str | int | float | None) -> str:
-    return for_csv(value) if isinstance(value, str) else "" if value is None else repr(value)
+def json_text(board: Board) -> str:
+    """The same typed, null where a value is missing. Texts are as they were found: escape them."""
+    cells = [{name: get(line) for name, get in FIELDS.items()} for line in board.lines]
+    content = {
+        "table": board.name,
+        "title": board.table.title,
+        "margin": board.margin,
+        "cells": cells,
+        "explanations": explanations(board),
+    }
+    return json.dumps(content, indent=1) + "\n"
