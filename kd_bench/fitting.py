@@ -1,6 +1,8 @@
 """From a module and data to trained weights: Lightning's trainer, stage by stage, resumed where it was left."""
 
 import logging
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -46,6 +48,19 @@ class EpochCheckpoint(Checkpoint):
         if time.monotonic() - self._last > HEARTBEAT_SECONDS or done == trainer.max_epochs:
             self._last = time.monotonic()
             self._alive(pl_module.earlier_epochs + done)
+
+
+class KeepSignals(Callback):
+    """Takes SIGTERM back from Lightning, whose handler tells the other processes of a run first, in a collective that
+    they never join while they wait for this one's gradients.
+    """
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)
 
 
 def fit(
@@ -105,7 +120,7 @@ def _trainer(
             precision=config.precision,
             max_epochs=epochs,
             logger=trackers or False,
-            callbacks=callbacks,
+            callbacks=[KeepSignals(), *callbacks],
             plugins=[AtomicCheckpointIO()],
             default_root_dir=directory,
             log_every_n_steps=config.log_every_n_steps,
