@@ -68,6 +68,8 @@ def _problems(hydra: dict[str, Any]) -> Iterator[str]:
     for key, value in leaves(hydra):
         part, name = key.partition(".")[0], key.rpartition(".")[2]
         allowed: Sequence[str] = ()
+        if name == "custom_search_space" and value is not None:  # a function, which Optuna's sweeper calls
+            yield f"hydra.{key}={value!r}: is not allowed here; the search space is tuning.space"
         if name == "_target_" and key not in PLUGINS and not _is_known(str(value)):
             allowed = (*CALLBACKS, f"{SAMPLERS}*")
         elif part in ("job_logging", "hydra_logging"):

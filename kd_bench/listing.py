@@ -3,17 +3,15 @@
 from collections.abc import Iterator
 
 from kd_bench.data.presence import state
+from kd_bench.hydra_compose import choices
 from kd_bench.paths import CONF, EXPERIMENTS
+
+__all__ = ["choices", "groups", "names", "sizes"]
 
 
 def groups() -> dict[str, list[str]]:
     """The configuration groups and their choices."""
     return {group.name: choices(group.name) for group in sorted(CONF.iterdir()) if group.is_dir()}
-
-
-def choices(group: str) -> list[str]:
-    """The choices of a configuration group. What starts with an underscore is taken over by others."""
-    return sorted(path.stem for path in (CONF / group).glob("[!_]*.yaml"))
 
 
 def names(what: str, like: str = "") -> list[str]:

@@ -7,7 +7,7 @@ from kd_bench.errors import ConfigError
 from kd_bench.leaderboard import LeaderboardSummary, write_leaderboard
 from kd_bench.runs.files import write_atomically
 from kd_bench.runs.record import RECORD_FILE, Record, read_record
-from kd_bench.runs.supplement import supplement_path
+from kd_bench.runs.supplement import supplement_path, with_supplement
 
 
 def publish(study: str, runs: Path, results: Path) -> tuple[int, LeaderboardSummary]:
@@ -20,6 +20,7 @@ def publish(study: str, runs: Path, results: Path) -> tuple[int, LeaderboardSumm
 
     Raises:
         ConfigError: no finished run of that study, or two runs that would be one file.
+        IntegrityError: a record is damaged, or what lies beside it belongs to another run or contradicts it.
     """
     found = {path: read_record(path) for path in sorted(runs.rglob(RECORD_FILE))}
     chosen = {path: record for path, record in found.items() if record.study == study}
@@ -33,6 +34,8 @@ def publish(study: str, runs: Path, results: Path) -> tuple[int, LeaderboardSumm
                 f"{source} and {targets[target]} would both be {target}; tell variants apart by names.method"
             )
         targets[target] = source
+    for source, record in chosen.items():
+        with_supplement(source, record)
     for target, source in targets.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, source.read_bytes())

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kd_bench.cli import main
+from kd_bench.errors import IntegrityError
 from kd_bench.leaderboard.load import load
 from kd_bench.models.checkpoints import file_sha256
 from kd_bench.publishing import publish
@@ -84,6 +85,15 @@ def test_publishing_takes_the_supplement_along(trained, runs, tmp_path, capsys):
     (runs / trained.run_id / EVALUATION_FILE).unlink()
     publish("mine", runs, tmp_path / "results")
     assert not list(records.rglob("*.evaluation.json"))
+
+
+def test_publishing_refuses_what_belongs_to_another_run(trained, runs, tmp_path):
+    assert evaluate(runs / trained.run_id, "--write") == 0
+    path = runs / trained.run_id / EVALUATION_FILE
+    path.write_text(path.read_text().replace(trained.run_id, "0" * 16))
+    with pytest.raises(IntegrityError, match=f"^{path} it is of run 0000000000000000, not of {trained.run_id}$"):
+        publish("mine", runs, tmp_path / "results")
+    assert not (tmp_path / "results").exists()
 
 
 def test_the_restored_networks_give_the_saved_predictions(trained, runs):

@@ -86,8 +86,20 @@ def test_paired_p_value_is_scipys(pairs):
 def test_paired_p_value_at_its_limits():
     zeros = {0: 0.0, 1: 0.0, 2: 0.0}
     assert statistics.paired_p_value(zeros, zeros) == 1.0
-    assert statistics.paired_p_value({0: 0.5, 1: 0.5}, {0: 0.25, 1: 0.25}) == 0.0
     assert statistics.paired_p_value({0: 0.5}, {0: 0.25}) is None
+
+
+def test_seeds_that_differ_by_the_same_number_of_images_claim_nothing():
+    """4 of 719 images on each of three seeds, whose differences are equal up to the last bit of their arithmetic."""
+    worse = {seed: right / 719 for seed, right in enumerate((703, 697, 703))}
+    better = {seed: right / 719 for seed, right in enumerate((707, 701, 707))}
+    assert len(set(statistics.paired_differences(better, worse))) == 2
+    assert statistics.paired_estimate(better, worse) == statistics.Estimate(pytest.approx(4 / 719), None, None, 3)
+    assert statistics.paired_p_value(better, worse) is None
+    assert statistics.indistinguishable(better, worse)
+    far = {seed: value - 0.3 for seed, value in worse.items()}
+    assert statistics.paired_p_value(worse, far) is None
+    assert not statistics.indistinguishable(worse, far)  # the intervals of their means are disjoint
 
 
 def test_interval_and_p_value_agree_at_five_percent():

@@ -1,6 +1,8 @@
 """From a cell of a board to its runs, and what is told of each."""
 
+import html
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,6 +15,7 @@ from trained import train
 from kd_bench.cli import main
 from kd_bench.composing import compose_run, quoted
 from kd_bench.config import check
+from kd_bench.leaderboard.pages.run import run_page
 from kd_bench.models.checkpoints import file_sha256
 from kd_bench.publishing import publish
 from kd_bench.resolving import locate
@@ -87,6 +90,16 @@ def test_the_command_is_that_run_and_no_other(there, capsys):
         cfg = compose_run([*overrides, f"paths.runs={quoted(str(there / 'runs'))}"])
         assert check(cfg).recorded() == record.config
         assert locate(cfg) == record.run_id
+
+
+def test_the_page_of_a_run_shows_the_same_command(there, capsys):
+    """Also where a text in it means something to the shell, to Hydra and to HTML."""
+    found = traced(capsys, CELL)
+    assert any(OTHER.split("'")[1] in each["command"] for each in found)
+    for each in found:
+        page = run_page(read_record(Path(each["record"])))
+        (line,) = re.findall("<pre><code>(.*?)</code></pre>", page, re.DOTALL)
+        assert html.unescape(line) == each["command"]
 
 
 def test_of_an_imported_network_the_command_imports_it(there, capsys):

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from kd_bench.checking.consistency import is_plain_name
-from kd_bench.checking.known import Known
+from kd_bench.checking.known import Known, measured_problems
 from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.leaderboard.load import PUBLISHED_FILES
 from kd_bench.runs.directory import PREDICTIONS_FILE
 from kd_bench.runs.files import file_sha256
 from kd_bench.runs.record import RECORD_FILE, Record, parsed_record
+from kd_bench.runs.supplement import supplement_path, with_supplement
 
 # What a record is worth as evidence, from the best to the worst. Set here, from what is at hand, each time anew: what a
 # record says of itself does not count.
@@ -95,7 +96,9 @@ def _checked(one: Checked, record: Record, known: Known, predictions: Path | Non
     if predictions is not None and not (folder / PREDICTIONS_FILE).is_file():
         folder = predictions / record.run_id
     damaged, missing = artifact_problems(record, folder)
-    if problems := [*known.problems(one.path, record), *damaged]:
+    problems = [*known.problems(one.path, record), *damaged]
+    record, added = _supplemented(one.path, record)
+    if problems := [*problems, *added]:
         return replace(one, problems=tuple(problems), tier="damaged")
     if PREDICTIONS_FILE not in record.artifacts or PREDICTIONS_FILE in missing:
         return replace(one, note=f"{PREDICTIONS_FILE} is not at hand")
@@ -104,6 +107,19 @@ def _checked(one: Checked, record: Record, known: Known, predictions: Path | Non
     if problems := prediction_problems(record, folder / PREDICTIONS_FILE):
         return replace(one, problems=tuple(problems), tier="damaged")
     return replace(one, tier="checked", note=f"without {', '.join(missing)}" if missing else "")
+
+
+def _supplemented(path: Path, record: Record) -> tuple[Record, list[str]]:
+    """The record with what was measured later, and what is wrong about that."""
+    try:
+        whole = with_supplement(path, record)
+    except IntegrityError as error:
+        return record, [str(error)]
+    if whole is record:
+        return record, []
+    own = measured_problems(record)
+    found = [problem for problem in measured_problems(whole) if problem not in own]
+    return whole, [f"{supplement_path(path).name}: {problem}" for problem in found]
 
 
 def artifact_problems(record: Record, folder: Path) -> tuple[list[str], list[str]]:

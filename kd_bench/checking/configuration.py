@@ -9,8 +9,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from kd_bench.composing import compose_run
 from kd_bench.config import INSTANTIATION_KEYS, RunConfig, allowed_targets, leaves, slot_of
+from kd_bench.hydra_compose import composed_choices
 from kd_bench.runs.fingerprint import fingerprint
 from kd_bench.runs.record import Record, problems_in
 
@@ -64,7 +64,7 @@ def recorded_config(record: Record) -> RunConfig:
 
 @cache
 def _left_out() -> dict[str, Any]:
-    container = OmegaConf.to_container(compose_run([]), resolve=True)
+    container = OmegaConf.to_container(composed_choices([]), resolve=True)
     assert isinstance(container, dict)
     recorded = RunConfig.model_validate(container).recorded()
     return {str(name): value for name, value in container.items() if name not in recorded}

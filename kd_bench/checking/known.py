@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kd_bench.checking.configuration import config_problems, expected_run_id
 from kd_bench.checking.consistency import consistency_problems
+from kd_bench.checking.full import full_problems
 from kd_bench.checking.measurements import measurement_problems
 from kd_bench.leaderboard.load import PUBLISHED_FILES
 from kd_bench.publishing import published_path
@@ -27,7 +28,7 @@ class Known:
         return [
             *consistency_problems(record),
             *of_config,
-            *measurement_problems(record),
+            *measured_problems(record),
             *([] if of_config else self._run_id_problems(record)),
             *_place_problems(path, record),
             *self._conflicts(path, record),
@@ -65,6 +66,11 @@ class Known:
             yield f"teacher.weights_sha256={teacher.weights_sha256}: run {run.run_id} has {run.student.weights_sha256}"
         if teacher.name != run.student.name:
             yield f"teacher.name={teacher.name!r}: run {run.run_id} trained {run.student.name!r}"
+
+
+def measured_problems(record: Record) -> list[str]:
+    """Of all numbers of a record."""
+    return [*measurement_problems(record), *full_problems(record)]
 
 
 def _place_problems(path: Path, record: Record) -> Iterator[str]:

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the pages go (default: RECORDS/leaderboard)",
     )
     parser.add_argument(
-        "--run-pages", action="store_true", help="write a page for every run also where there are more than 1000"
+        "--run-pages", action="store_true", help="write a page for every run also where there are more than 500"
     )
 
 

@@ -10,6 +10,7 @@ from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.leaderboard.board import Board
 from kd_bench.leaderboard.building import Leaderboard, build
 from kd_bench.leaderboard.document import json_text
+from kd_bench.leaderboard.exemplars import exemplars_text
 from kd_bench.leaderboard.latex import latex
 from kd_bench.leaderboard.load import load
 from kd_bench.leaderboard.markdown import markdown
@@ -29,10 +30,11 @@ OUTPUTS = {
     "leaderboard.csv": csv_text,
     "leaderboard.json": json_text,
     "leaderboard.tex": latex,
+    "exemplars.csv": exemplars_text,
 }
 PAGE = "index.html"
 # Pages of more runs than this take longer than everything else together.
-MOST_RUN_PAGES = 1000
+MOST_RUN_PAGES = 500
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ def _uninterrupted() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            gc.freeze()
+            gc.unfreeze()  # what was made counts as old now: it would be looked through at once otherwise
             gc.enable()
 
 
@@ -75,7 +79,7 @@ def read_leaderboard(records: Path) -> Leaderboard:
 @_uninterrupted()
 def write_leaderboard(records: Path, out: Path, all_run_pages: bool = False) -> LeaderboardSummary:
     """Build the leaderboard of ``records`` and write it to the directory ``out``: Markdown, CSV, JSON, LaTeX and one
-    HTML page, and a page for every run in its folder ``run-pages``.
+    HTML page, the exemplars as CSV, and a page for every run in its folder ``run-pages``.
 
     Args:
         all_run_pages: write the pages of runs also where there are more than ``MOST_RUN_PAGES``.

@@ -128,6 +128,13 @@ def _notes(entries: Sequence[Entry], context: Context) -> Iterable[str]:
         if entry.left_out:
             runs = "run" if entry.left_out == 1 else "runs"
             yield f"{entry.label}: {entry.left_out} further {runs} of the same seeds left out; the latest counts."
+    partly = [(entry, sum(run.full is not None for run in entry.runs)) for entry in entries]
+    counts = [f"{each.label} {found} of {len(each.runs)}" for each, found in partly if 0 < found < len(each.runs)]
+    if counts:
+        yield f"Not all seeds have a full evaluation, and its numbers are missing until they do: {', '.join(counts)}."
+    machines = frozenset[str | None]().union(*(entry.machines for entry in entries))
+    if len(machines) > 1:
+        yield f"Latencies were measured on {len(machines)} machines: only the ratio to the teacher's can be compared."
     finished = {entry.name for entry in entries}
     for name in sorted({state.method for state in context.states} - finished):
         failed = [state.state in FAILED_STATES for state in context.states if state.method == name]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from kd_bench.leaderboard.formats import FORMATS, MISSING, half_width, p_value, percent, points
+from kd_bench.leaderboard.formats import FORMATS, MISSING, half_width, p_value, percent, points, points_interval
 from kd_bench.leaderboard.metric import Metric
 from kd_bench.leaderboard.metrics import GROUPS, Group
 from kd_bench.leaderboard.rows import Row
@@ -84,10 +84,9 @@ def _difference(value: Estimate | None) -> Cell:
     if value is None:
         return Cell(MISSING)
     if value.low is None or value.high is None:
-        return Cell(points(value.mean), "[1 pair]", value.mean, unclear=True)
-    return Cell(
-        points(value.mean), f"[{points(value.low)}, {points(value.high)}]", value.mean, unclear=value.contains_zero
-    )
+        return Cell(points(value.mean), "[1 pair]" if value.n == 1 else "[no spread]", value.mean, unclear=True)
+    unclear = value.contains_zero or value.n < MINIMUM_RANKED
+    return Cell(points(value.mean), points_interval(value), value.mean, unclear)
 
 
 def _number(value: float | None, text: Callable[[float], str] = percent) -> Cell:
@@ -153,7 +152,8 @@ COLUMNS = (
         "scratch_difference",
         "Δ scratch",
         "Difference to the same student without a teacher, in percentage points: mean over shared seeds, with the"
-        " paired 95 % t interval. Grey where the interval contains 0.",
+        " paired 95 % t interval. Grey where the interval contains 0 or fewer than 3 seeds are shared. No spread:"
+        " the seeds differ by the same number of images, which says nothing about the next one.",
         lambda row: _difference(row.scratch_difference),
         "quality",
         first="descending",
@@ -218,6 +218,7 @@ COLUMNS = (
         first="descending",
     ),
     *_of("quality"),
+    *_of("transfer"),
     *_of("fidelity"),
     *_of("calibration"),
     *_of("harm"),

@@ -1,16 +1,18 @@
 """Which records may be averaged: the seeds of one method in one configuration, and nothing else."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from typing import Any
 
 from kd_bench.runs.record import Record
 
 # What determines the numbers of a run beside its seed, its data and its teacher's weights, as the fingerprint has it.
 # Parts of the configuration that make two runs of one method different rows, and those that make them different boards.
-ENTRY_PARTS = ("method",)
+ENTRY_PARTS = ("method", "stage_pairs")
 SETTING_PARTS = (
     "recipe",
     "student",
@@ -19,6 +21,7 @@ SETTING_PARTS = (
     "dataset.validation_fraction",
     "trainer.precision",
     "trainer.channels_last",
+    "trainer.devices",
 )
 # A seed in them, by interpolation, is the one thing in which the runs of a row may differ.
 IGNORED_KEY = "seed"
@@ -28,7 +31,7 @@ HASH_LENGTH = 10
 
 Options = tuple[tuple[str, str], ...]
 
-_as_json = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
+_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,12 @@ class Entry:
         generation = f" (generation {self.generation})" if self.generation else ""
         return self.name + generation + options_text(self.options)
 
-    @property
+    @cached_property
     def scores(self) -> dict[int, float]:
         """Test top-1 of the recipe's selection rule, by seed."""
         return {run.seed: run.headline().test.top1 for run in self.runs}
 
-    @property
+    @cached_property
     def latest(self) -> Record:
         return max(self.runs, key=recency)
 
@@ -69,6 +72,11 @@ class Entry:
         """Short commits of the code of its runs, with ``+`` where files were changed; empty where none is known."""
         found = {(run.code.commit[:HASH_LENGTH], run.code.dirty) for run in self.runs if run.code.commit}
         return tuple(sorted(commit + ("+" if dirty else "") for commit, dirty in found))
+
+    @property
+    def machines(self) -> frozenset[str | None]:
+        """Those that the latencies of its runs were measured on; None is one that was not noted."""
+        return frozenset(run.full.latency.machine for run in self.runs if run.full and run.full.latency)
 
     @property
     def selection(self) -> str:
@@ -89,12 +97,13 @@ def configuration(record: Record, parts: Iterable[str]) -> dict[str, str]:
     """
     flat: dict[str, str] = {}
     for position, part in enumerate(parts):
-        value = _lookup(record.config, part)
+        value = lookup(record.config, part)
         _flatten(value if position == 0 and isinstance(value, dict) else {part: value}, "", flat)
     return flat
 
 
-def _lookup(config: Any, key: str) -> Any:
+def lookup(config: Any, key: str) -> Any:
+    """The value of a dotted key, None where there is no such key."""
     for name in key.split("."):
         config = config.get(name) if isinstance(config, dict) else None
     return config
@@ -106,6 +115,12 @@ def _flatten(part: dict[str, Any], prefix: str, flat: dict[str, str]) -> None:
             _flatten(value, f"{prefix}{name}.", flat)
         elif name != IGNORED_KEY:
             flat[prefix + name] = _as_json(value)
+
+
+def _as_json(value: Any) -> str:
+    """JSON; numbers, which are most values, without the encoder's detours."""
+    kind = type(value)
+    return repr(value) if kind is int or (kind is float and math.isfinite(value)) else _encode(value)
 
 
 def options_text(options: Options) -> str:

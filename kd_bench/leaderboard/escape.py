@@ -31,6 +31,7 @@ def _escaped(character: str) -> str:
     return short or (f"\\u{ord(character):04x}" if ord(character) < 0x10000 else f"\\U{ord(character):08x}")
 
 
+@lru_cache(maxsize=1 << 14)  # pages say the same things again and again
 def for_markdown(text: str, limit: int | None = None) -> str:
     """Text of a Markdown table cell, heading or paragraph that renders as itself."""
     escaped = re.sub(r"([\\`*_\[\]|~#$@])", r"\\\1", visible(text, limit))
@@ -43,7 +44,7 @@ def for_csv(text: str) -> str:
     return "'" + shown if text.lstrip(" ").startswith(FORMULA_STARTS) or shown.startswith(FORMULA_STARTS) else shown
 
 
-@lru_cache(maxsize=1 << 14)  # pages say the same things again and again
+@lru_cache(maxsize=1 << 14)
 def for_html(text: str, limit: int | None = None) -> str:
     """Text of an HTML element or of a quoted attribute."""
     return html.escape(visible(text, limit), quote=True)

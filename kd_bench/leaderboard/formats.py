@@ -22,6 +22,11 @@ def points(difference: float) -> str:
     return "0.00" if float(text) == 0 else text.replace("-", MINUS)
 
 
+def points_interval(value: Estimate) -> str:
+    """Both ends of the interval of a difference, in percentage points; empty where there is none."""
+    return "" if value.low is None or value.high is None else f"[{points(value.low)}, {points(value.high)}]"
+
+
 def half_width(value: Estimate) -> str:
     return MISSING if value.half_width is None else f"± {percent(value.half_width)}"
 

@@ -1,7 +1,7 @@
 """Find and read what runs left in a folder: records, the states of runs without one, and files that cannot be used."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.runs.record import RECORD_FILE, Record, read_record
 from kd_bench.runs.states import STATE_FILE, RunState, read_state
-from kd_bench.runs.supplement import Evaluation, read_evaluation, supplement_path, supplemented
+from kd_bench.runs.supplement import EVALUATION_FILE, Evaluation, read_evaluation, supplement_path, supplemented
 
 PUBLISHED_FILES = "seed*[0-9].json"  # not their supplements, seed0.evaluation.json
 FAILED_STATES = frozenset({"failed", "diverged", "oom"})
@@ -64,6 +64,8 @@ def load(directory: Path) -> Collection:
             _read_record_file(folder / name, directory, records, rejected)
         if STATE_FILE in names and RECORD_FILE not in names:
             _read_state_file(folder, directory, states, rejected)
+        for name in sorted(_without_record(names)):
+            rejected.append(Rejected(_relative(folder / name, directory), "there is no record beside it"))
     supplements = _read_supplements(records, directory, rejected)
     valid = [_supplemented(record, supplements, rejected) for record in _without_conflicts(records, rejected)]
     finished = {record.run_id for record in valid}
@@ -102,6 +104,12 @@ def _read_record_file(path: Path, directory: Path, records: dict[str, Record], r
         records[relative] = read_record(path)
     except IntegrityError as error:
         rejected.append(Rejected(relative, _reason(error, path)))
+
+
+def _without_record(names: Iterable[str]) -> set[str]:
+    """Supplements among the files of a folder whose record is not there."""
+    found = {name for name in names if name.endswith(EVALUATION_FILE)}
+    return found - {supplement_path(Path(name)).name for name in names} if found else found
 
 
 def _read_supplements(

@@ -21,11 +21,13 @@ from kd_bench.leaderboard.summary import (
     AGGREGATE_COLUMNS,
     AGGREGATES_EXPLAINED,
     EMPTY,
+    LEAD,
     NUMERIC_COLUMNS,
     REJECTED_COLUMNS,
     STATE_COLUMNS,
     TEACHER_COLUMNS,
     TITLE,
+    UNVERIFIED,
     VERSION_LINE,
     aggregate_rows,
     aggregate_title,
@@ -43,7 +45,7 @@ REASON_LIMIT = 400
 
 def markdown(leaderboard: Leaderboard) -> str:
     """The whole leaderboard as one Markdown page."""
-    lines = [f"# {for_markdown(TITLE)}", "", f"{header(leaderboard)}.", ""]
+    lines = [f"# {for_markdown(TITLE)}", "", LEAD, "", f"{header(leaderboard)}.", ""]
     for board in leaderboard.boards:
         lines += _markdown_board(board)
     if not leaderboard.boards:
@@ -54,7 +56,7 @@ def markdown(leaderboard: Leaderboard) -> str:
     lines += _section("Failed and unfinished runs", STATE_COLUMNS, state_rows(leaderboard))
     lines += _section("Rejected files", REJECTED_COLUMNS, rejected_rows(leaderboard))
     lines += ["## How to read this", ""]
-    for explanation in (SCOPE_EXPLAINED, RANKS_EXPLAINED, INTERVALS_EXPLAINED):
+    for explanation in (SCOPE_EXPLAINED, RANKS_EXPLAINED, INTERVALS_EXPLAINED, UNVERIFIED):
         lines += [explanation, ""]
     known = measured(row for board in leaderboard.boards for row in board.rows)
     lines += [f"- {column.title}: {column.explanation}" for column in COLUMNS if column.key in known]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from kd_bench.leaderboard.metric import Metric
 
-Group = Literal["quality", "fidelity", "calibration", "harm", "cost"]
+Group = Literal["quality", "transfer", "fidelity", "calibration", "harm", "cost"]
 
 QUALITY = (
     Metric(
@@ -44,6 +44,12 @@ QUALITY = (
         "Mean over the corruptions and severities of the published files.",
     ),
     Metric(
+        "cifar_c_relative",
+        "CIFAR-C / clean %",
+        "full.cifar_c.relative_top1",
+        "The same over the top-1 on the images as they are.",
+    ),
+    Metric(
         "cifar_c_error",
         "CIFAR-C mCE %",
         "full.cifar_c.mce",
@@ -51,6 +57,28 @@ QUALITY = (
         lower=True,
     ),
 )
+
+
+def _transfer(dataset: str) -> tuple[Metric, ...]:
+    words = dataset.replace("_", " ")
+    path = f"full.transfer.{dataset}.student."
+    return (
+        Metric(
+            f"probe_{dataset}",
+            f"Probe {words} %",
+            f"{path}linear_probe_top1",
+            f"Test top-1 on {words} of a logistic regression on the frozen embedding.",
+        ),
+        Metric(
+            f"knn_{dataset}",
+            f"k-NN {words} %",
+            f"{path}knn_top1",
+            f"Test top-1 on {words} of the 5 nearest neighbours in the frozen embedding.",
+        ),
+    )
+
+
+TRANSFER = tuple(metric for dataset in ("digits", "fashion_mnist") for metric in _transfer(dataset))
 FIDELITY = (
     Metric(
         "teacher_agreement",
@@ -93,6 +121,22 @@ FIDELITY = (
         "Augmented agreement %",
         "full.train_fidelity.augmented.teacher_agreement",
         "The same on augmented training images.",
+    ),
+    Metric(
+        "train_kl",
+        "Train KL",
+        "full.train_fidelity.clean.kl",
+        "KL on training images as they are, nats.",
+        "decimal",
+        lower=True,
+    ),
+    Metric(
+        "augmented_kl",
+        "Augmented KL",
+        "full.train_fidelity.augmented.kl",
+        "The same on augmented training images.",
+        "decimal",
+        lower=True,
     ),
 )
 _RAW = (
@@ -270,6 +314,22 @@ COST = (
         "Of the training time, spent in forward passes of the teacher.",
         lower=True,
     ),
+    Metric(
+        "adapter_parameters",
+        "Adapter parameters",
+        "method.adapter_parameters",
+        "Trained beside the student and thrown away after training.",
+        "count",
+        lower=True,
+    ),
+    Metric(
+        "tuning_trials",
+        "Tuning trials",
+        "config.tuning.trials",
+        "Runs of the search that found the hyperparameters; 0 are those that ship.",
+        "count",
+        lower=True,
+    ),
     Metric("peak_memory_bytes", "Peak memory", "cost.peak_memory_bytes", "Of the process.", "bytes", lower=True),
     Metric(
         "device_peak_memory_bytes",
@@ -282,6 +342,7 @@ COST = (
 )
 GROUPS: dict[Group, tuple[Metric, ...]] = {
     "quality": QUALITY,
+    "transfer": TRANSFER,
     "fidelity": FIDELITY,
     "calibration": CALIBRATION,
     "harm": HARM,

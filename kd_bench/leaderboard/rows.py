@@ -121,8 +121,8 @@ def _p_value(entry: Entry, reference: Entry | None) -> float | None:
 def _best(scores: Sequence[Scores], ranks: Sequence[tuple[int, int]]) -> int:
     """How many rows from the top are significantly the best: all of the first band, or none.
 
-    Each needs the seeds for a claim, and must be told from every row below the band, also after Holm's adjustment over
-    these comparisons.
+    Each needs the seeds for a claim, and must be told from every row below the band, also by a paired test after Holm's
+    adjustment over these comparisons. Where no such test can be made there is no claim.
     """
     size = ranks[0][1] if ranks else 0
     leaders, others = scores[:size], scores[size:]
@@ -132,7 +132,7 @@ def _best(scores: Sequence[Scores], ranks: Sequence[tuple[int, int]]) -> int:
     if any(indistinguishable(*pair) for pair in pairs):
         return 0
     adjusted = holm([paired_p_value(*pair) for pair in pairs])
-    return 0 if any(value is not None and value >= SIGNIFICANCE for value in adjusted) else size
+    return 0 if any(value is None or value >= SIGNIFICANCE for value in adjusted) else size
 
 
 def _row(entry: Entry, context: Context, standing: _Standing) -> Row:
@@ -165,12 +165,14 @@ def _difference(entry: Entry, reference: Entry | None) -> Estimate | None:
 
 
 def _detectable(entry: Entry, reference: Entry | None) -> float | None:
-    """From the spread of the differences by seed, so it is as uncertain as that; None below three shared seeds."""
+    """From the spread of the differences by seed, so it is as uncertain as that; None below three shared seeds, and
+    where they do not spread."""
     if reference is None or entry is reference:
         return None
-    differences = paired_differences(entry.scores, reference.scores)
-    if len(differences) < MINIMUM_RANKED:
+    paired = paired_estimate(entry.scores, reference.scores)
+    if paired is None or paired.n < MINIMUM_RANKED or paired.low is None:
         return None
+    differences = paired_differences(entry.scores, reference.scores)
     detectable = _detectable_deviations(len(differences))
     return None if detectable is None else detectable * standard_error(differences) * math.sqrt(len(differences))
 

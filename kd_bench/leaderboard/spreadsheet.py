@@ -93,11 +93,12 @@ def csv_text(leaderboard: Leaderboard) -> str:
     writer.writerow(COLUMNS)
     for board in leaderboard.boards:
         for row in board.rows:
-            writer.writerow([_plain(get(board, row)) for get in COLUMNS.values()])
+            writer.writerow([cell_text(get(board, row)) for get in COLUMNS.values()])
     return buffer.getvalue()
 
 
-def _plain(value: Value) -> str:
+def cell_text(value: Value) -> str:
+    """A value of a CSV table: full precision, empty where it is missing, no formula."""
     if value is None:
         return ""
     if isinstance(value, bool):

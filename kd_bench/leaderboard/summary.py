@@ -13,6 +13,15 @@ from kd_bench.runs.states import RunState
 from kd_bench.statistics import Estimate, sampling_half_width
 
 TITLE = "kd_bench leaderboard"
+LEAD = (
+    "Small networks (students) trained with the help of larger ones (teachers). A table compares methods on the same"
+    " data, with the same teacher, student and recipe; ranks that the seeds cannot tell apart share a band."
+)
+UNVERIFIED = (
+    "Records are taken at their word here: they are valid in form, and nothing else was looked at. How far each is"
+    " verified (damaged, local, checked) is what “kd-bench check” finds with the files at hand, and “kd-bench verify”"
+    " by computing again."
+)
 VERSION_LINE = f"Computed from records by kd_bench {__version__}."
 EMPTY = "There are no finished student runs to rank."
 TEACHER_COLUMNS = ("Teacher", "Dataset", "Recipe", "Seed", "Test top-1 %", "Parameters", "MACs", "Train s", "Run")

@@ -19,13 +19,16 @@ def determining(config: RunConfig) -> dict[str, Any]:
     """The part of a configuration that determines the numbers of a run.
 
     Left out: paths, logger, study, kind of device and intervals. The teacher is represented by the hash of its weights
-    elsewhere, so how it came to be is left out too.
+    elsewhere, so how it came to be is left out too. A search changes no number, but a record that was written without
+    one must not stand for a tuned one.
     """
     dump = config.recorded()
     trainer = {name: dump["trainer"][name] for name in _TRAINER_SWITCHES}
     if config.trainer.devices > 1:  # each normalises its batches for itself
         trainer["devices"] = config.trainer.devices
     kept = {name: dump[name] for name in ("dataset", "student", "method", "recipe", "stage_pairs", "seed", "names")}
+    if config.tuning.trials:
+        kept["tuning"] = dump["tuning"]
     return {**kept, "trainer": trainer, "teacher": _teacher(config), "plugins": _plugin_hashes(config.plugins)}
 
 

@@ -69,6 +69,21 @@ def supplemented(record: Record, evaluation: Evaluation) -> Record:
     return record.model_copy(update={"metrics": metrics, "full": full})
 
 
+def with_supplement(path: Path, record: Record) -> Record:
+    """The record at ``path`` with what lies beside it, if anything does.
+
+    Raises:
+        IntegrityError: that file is no evaluation of this record, with its path.
+    """
+    beside = supplement_path(path)
+    if not beside.exists():
+        return record
+    try:
+        return supplemented(record, read_evaluation(beside))
+    except IntegrityError as error:
+        raise IntegrityError(f"{beside} {str(error).removeprefix(f'{beside} ')}") from None
+
+
 def _filled(own: Any, added: Any) -> Any:
     """``own`` with values of ``added`` in the place of what was not measured; then its reasons are gone, too."""
     if own is None:

@@ -20,9 +20,15 @@ Array = NDArray[np.float64]
 
 def interquartile_mean(scores: ArrayLike) -> float:
     """Mean of the middle half of all values: a quarter of them, rounded down, is left out at either end."""
-    values = np.sort(_scores(scores), axis=None)
-    trimmed = int(TRIMMED * len(values))
-    return float(values[trimmed : len(values) - trimmed].mean())
+    return float(_interquartile_means(_scores(scores)[None])[0])
+
+
+def _interquartile_means(scores: Array) -> Array:
+    """Of many arrays (D, N, M) at once."""
+    values = np.sort(scores.reshape(len(scores), -1))
+    trimmed = int(TRIMMED * values.shape[1])
+    means: Array = values[:, trimmed : values.shape[1] - trimmed].mean(axis=1)
+    return means
 
 
 def optimality_gap(scores: ArrayLike, target: float = 1.0) -> float:
@@ -47,7 +53,14 @@ def probability_of_improvement(scores: ArrayLike, baseline: ArrayLike) -> float:
     ours, theirs = _scores(scores), _scores(baseline)
     if ours.shape[1] != theirs.shape[1]:
         raise ValueError(f"the methods have scores on {ours.shape[1]} and {theirs.shape[1]} pairs")
-    return float((np.sign(ours[:, None] - theirs[None]) / 2 + 0.5).mean())
+    return float(_probabilities(ours[None], theirs[None])[0])
+
+
+def _probabilities(ours: Array, theirs: Array) -> Array:
+    """Of many pairs of arrays (D, N, M) and (D, N', M) at once."""
+    wins = np.sign(ours[:, :, None] - theirs[:, None]) / 2 + 0.5
+    means: Array = wins.reshape(len(wins), -1).mean(axis=1)
+    return means
 
 
 def stratified_interval(
@@ -70,15 +83,32 @@ def stratified_interval(
     if fewest < 2:
         return None
     random = np.random.RandomState(seed)  # one stream in every version of numpy
-    drawn = [statistic(*(_drawn(array, random) for array in arrays)) for _ in range(draws)]
+    many = _drawn(arrays, draws, random)
+    at_once = AT_ONCE.get(statistic)
+    drawn = [statistic(*each) for each in zip(*many, strict=True)] if at_once is None else at_once(*many)
     center = statistic(*arrays)
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     wider = float(np.sqrt(fewest / (fewest - 1)))
     return center + wider * (float(low) - center), center + wider * (float(high) - center)
 
 
-def _drawn(scores: Array, random: np.random.RandomState) -> Array:
-    return np.take_along_axis(scores, random.randint(len(scores), size=scores.shape), axis=0)
+def _drawn(arrays: Sequence[Array], draws: int, random: np.random.RandomState) -> list[Array]:
+    """(draws, N, M) of each array (N, M), drawn in turn: one draw of each, then the next of each."""
+    shapes = {array.shape for array in arrays}
+    if len(shapes) == 1:  # the same stream in one go
+        chosen = random.randint(len(arrays[0]), size=(draws, len(arrays), *arrays[0].shape))
+        indices = [chosen[:, group] for group in range(len(arrays))]
+    else:
+        singly = [[random.randint(len(array), size=array.shape) for array in arrays] for _ in range(draws)]
+        indices = [np.stack(of_group) for of_group in zip(*singly, strict=True)]
+    return [np.take_along_axis(array[None], index, axis=1) for array, index in zip(arrays, indices, strict=True)]
+
+
+# Statistics of thousands of draws take a fraction of the time in one go.
+AT_ONCE: dict[Callable[..., float], Callable[..., Array]] = {
+    interquartile_mean: _interquartile_means,
+    probability_of_improvement: _probabilities,
+}
 
 
 def _scores(values: ArrayLike) -> Array:

@@ -8,6 +8,7 @@ from scipy.special import bdtr, stdtr
 from kd_bench.statistics.intervals import CONFIDENCE, Estimate, estimate, mean, standard_error
 
 DRAWS = 10_000
+ROUNDING = 1e-12  # of differences of fractions: what is closer together is equal
 
 Scores = Mapping[int, float]
 
@@ -20,24 +21,34 @@ def paired_differences(scores: Scores, baseline: Scores) -> list[float]:
 def paired_estimate(scores: Scores, baseline: Scores, confidence: float = CONFIDENCE) -> Estimate | None:
     """Mean difference by seed and its t interval, on the ``n`` shared seeds; ``None`` where no seed is shared.
 
-    In the unit of the scores: a difference of accuracies is a fraction (0.01 is one percentage point).
+    In the unit of the scores: a difference of accuracies is a fraction (0.01 is one percentage point). Without an
+    interval where all differences are equal: accuracies are whole numbers of samples, so that a few seeds may agree to
+    the last sample by chance, and an interval of width 0 would claim certainty.
     """
     differences = paired_differences(scores, baseline)
-    return estimate(differences, confidence) if differences else None
+    if not differences:
+        return None
+    if _all_equal(differences):
+        return Estimate(mean(differences), None, None, len(differences))
+    return estimate(differences, confidence)
 
 
 def paired_p_value(scores: Scores, baseline: Scores) -> float | None:
     """Two-sided p value of the paired t test: 2 · P(T(n - 1) <= -|t|), t = mean difference / (s / √n).
 
-    ``None`` below two shared seeds. Differences without any spread take the limit: 1 where they are all 0, else 0.
+    ``None`` below two shared seeds, and where all differences are equal: their spread is unknown then (see
+    ``paired_estimate``). Where all of them are 0 it is 1.
     """
     differences = paired_differences(scores, baseline)
     if len(differences) < 2:
         return None
-    center, error = mean(differences), standard_error(differences)
-    if error == 0:
-        return 1.0 if center == 0 else 0.0
-    return float(2 * stdtr(len(differences) - 1, -abs(center) / error))
+    if _all_equal(differences):
+        return 1.0 if abs(differences[0]) <= ROUNDING else None
+    return float(2 * stdtr(len(differences) - 1, -abs(mean(differences)) / standard_error(differences)))
+
+
+def _all_equal(differences: Sequence[float]) -> bool:
+    return max(differences) - min(differences) <= ROUNDING
 
 
 def mcnemar_p_value(negative: int, positive: int) -> float:

@@ -46,11 +46,12 @@ def evidence(n: int) -> Evidence:
 def indistinguishable(first: Scores, second: Scores) -> bool:
     """Whether two methods are tied at 95 %: nothing in their seeds tells their means apart.
 
-    With three or more shared seeds: the paired t interval of the difference contains 0. With fewer, the t intervals of
-    the two means overlap; this is the more cautious of the two, and a method without an interval ties with all.
+    With three or more shared seeds: the paired t interval of the difference contains 0. With fewer, or where all
+    differences are equal, the t intervals of the two means overlap; this is the more cautious of the two, and a method
+    without an interval ties with all.
     """
     paired = paired_estimate(first, second)
-    if paired is not None and paired.n >= MINIMUM_RANKED:
+    if paired is not None and paired.n >= MINIMUM_RANKED and paired.low is not None:
         return paired.contains_zero
     one, other = t_interval(list(first.values())), t_interval(list(second.values()))
     return one is None or other is None or (one[0] <= other[1] and other[0] <= one[1])

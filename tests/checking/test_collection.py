@@ -9,9 +9,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from kd_bench.cli import main
+from kd_bench.evaluating import evaluate, write
 from kd_bench.models.checkpoints import file_sha256
 from kd_bench.publishing import published_path
 from kd_bench.runs.record import Record
+from kd_bench.runs.supplement import EVALUATION_FILE
 
 from .records import changed, checked, contents, save
 
@@ -242,3 +244,55 @@ def test_records_alone_are_checked_without_torch(content, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "0 False", done.stderr
+
+
+# --- What was measured later ---
+
+
+def supplement(runs, kind="kd", **changes):
+    """Beside the run, with other values of its metrics or of its full evaluation."""
+    folder = folder_of(runs, kind)
+    write(evaluate(folder, False, []), folder)
+    content = json.loads((folder / EVALUATION_FILE).read_text())
+    for key, value in changes.items():
+        changed(content, key.replace("__", "/"), value)
+    return save(content, folder / EVALUATION_FILE)
+
+
+def test_a_supplement_that_fits_is_no_problem(runs):
+    supplement(runs, full={"embedding_cka": 0.5})
+    assert tiers(checked(runs)) == {"checked": 5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"run_id": "0" * 16}, "it is of run 0000000000000000, not of "),
+        ({"metrics__last__test__nll": 9.0}, "it contradicts the record: metrics.last.test.nll="),
+        ({"metrics__last__epoch": -1}, "is not a valid evaluation: metrics.last.epoch: "),
+        ({"surprise": 1}, "is not a valid evaluation: surprise: Extra inputs are not permitted"),
+    ],
+)
+def test_a_supplement_of_something_else_is_named(runs, changes, problem):
+    path = supplement(runs, **changes)
+    (found,) = [one for one in checked(runs) if one.problems]
+    assert (found.path, found.tier) == (path.with_name("record.json"), "damaged")
+    assert found.problems[0].startswith(f"{path} {problem}")
+
+
+def test_what_only_a_supplement_has_is_looked_at_as_well(runs):
+    """A record of before has no Brier score; its supplement has one that does not follow from the predictions."""
+    folder = folder_of(runs)
+    content = json.loads((folder / "record.json").read_text())
+    supplement(runs, metrics__last__test__brier=1.9)
+    save(changed(content, "metrics/last/test/brier", None), folder / "record.json")
+    (found,) = [one for one in checked(folder) if one.problems]
+    assert found.problems[0].startswith("metrics.last.test.brier=1.9: the predictions give ")
+    transfer = {"classes": 3, "train_samples": 3, "test_samples": 3, "teacher": None}
+    probe = {"embedding_size": 3, "linear_probe_top1": 0.5, "knn_top1": 1.0}
+    supplement_of = {"full": {"transfer": {"digits": {**transfer, "student": probe}}}}
+    (folder / EVALUATION_FILE).unlink()
+    supplement(runs, **supplement_of)
+    (found,) = [one for one in checked(folder) if one.problems]
+    reason = "full.transfer.digits.student.linear_probe_top1=0.5: is no whole number of 3 samples"
+    assert found.problems == (f"{EVALUATION_FILE}: {reason}",)

@@ -169,6 +169,15 @@ def measured_content(content: dict[str, Any], change: float = 0.0) -> dict[str, 
     content["full"] = {
         "embedding_cka": 0.8,
         "latency": {**latency, "p50_ratio": {"mean": 0.25, "low": 0.2, "high": 0.3}},
+        "transfer": {
+            "fashion_mnist": {
+                "classes": 10,
+                "train_samples": 10_000,
+                "test_samples": 10_000,
+                "teacher": None,
+                "student": {"embedding_size": 64, "linear_probe_top1": 0.7, "knn_top1": 0.6},
+            }
+        },
         "not_measured": {"cifar_c": "no files"},
     }
     return content

@@ -3,10 +3,12 @@ import pytest
 from scipy import stats
 
 from kd_bench.leaderboard.building import build
+from kd_bench.leaderboard.columns import COLUMNS
 from kd_bench.leaderboard.load import Collection
+from kd_bench.runs.record import Record
 from kd_bench.runs.states import RunState
 
-from .factory import make_record, seeds_of, state_content
+from .factory import make_record, measured_content, record_content, seeds_of, state_content
 
 SCRATCH = (0.70, 0.71, 0.72, 0.71, 0.70)
 KD = (0.73, 0.74, 0.75, 0.74, 0.735)
@@ -135,8 +137,10 @@ def test_rows_without_a_rank_come_last_however_good():
 
 
 def test_best_needs_a_claim_and_a_difference_to_every_ranked_row():
-    clear = tuple(value + 0.02 for value in KD)
+    clear = tuple(value + 0.02 + 0.001 * seed for seed, value in enumerate(KD))
     assert [row.best for row in board_of(seeds_of("kd", KD), seeds_of("clear", clear)).rows] == [True, False]
+    constant = tuple(value + 0.02 for value in KD)  # whose spread is unknown
+    assert not any(row.best for row in board_of(seeds_of("kd", KD), seeds_of("constant", constant)).rows)
     assert not any(row.best for row in board_of(seeds_of("kd", KD), seeds_of("clear", clear[:4])).rows)
     assert not any(row.best for row in board_of(seeds_of("clear", clear)).rows)
     # Worse on average, but so noisy that it is not told from the best, although it is outside its band.
@@ -308,3 +312,33 @@ def test_board_identifiers_are_stable():
     """A link to a board outlives new records: the identifier depends on what is compared, not on the rows."""
     one, other = board_of(seeds_of("kd", KD)), board_of(seeds_of("dkd", KD), seeds_of("kd", KD))
     assert one.identifier == other.identifier
+
+
+def measured(seed, method="kd"):
+    return Record.model_validate(measured_content(record_content(method, seed)), strict=False)
+
+
+def test_a_board_says_of_which_rows_not_all_seeds_are_measured_in_full():
+    """Their numbers would be missing without a word."""
+    board = board_of([measured(0), measured(1), *seeds_of("kd", KD)[2:]], [measured(0, "at"), measured(1, "at")])
+    note = "Not all seeds have a full evaluation, and its numbers are missing until they do: kd 2 of 5."
+    assert note in board.notes
+    rows = {row.entry.name: row for row in board.rows}
+    assert rows["kd"].metrics["embedding_cka"] is None
+    assert rows["at"].metrics["embedding_cka"].mean == 0.8
+
+
+@pytest.mark.parametrize(
+    ("values", "note", "unclear"),
+    [
+        (KD[:1], "[1 pair]", True),
+        ([value + 0.02 for value in SCRATCH], "[no spread]", True),
+        ([SCRATCH[0] + 0.020, SCRATCH[1] + 0.021], "[+1.41, +2.69]", True),  # two seeds are no evidence
+        ([value + 0.02 + 0.001 * seed for seed, value in enumerate(SCRATCH)], "[+2.00, +2.40]", False),
+    ],
+)
+def test_a_difference_stands_out_only_with_three_seeds_and_an_interval_without_zero(values, note, unclear):
+    row = rows_of(seeds_of("scratch", SCRATCH), seeds_of("other", values))["other"]
+    column = next(column for column in COLUMNS if column.key == "scratch_difference")
+    cell = column.cell(row)
+    assert (cell.note, cell.unclear) == (note, unclear)

@@ -133,3 +133,15 @@ def test_records_are_sorted_by_run_id(folder):
         save(record.model_dump_json(), folder / str(index) / "record.json")
     run_ids = [record.run_id for record in load(folder).records]
     assert run_ids == sorted(record.run_id for record in records)
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"), [("evaluation.json", "record.json"), ("seed3.evaluation.json", "seed3.json")]
+)
+def test_a_supplement_without_its_record_is_rejected(folder, name, beside):
+    save("{}", folder / "a" / name)
+    save(record_content(), folder / "a" / ("seed4.json" if beside == "seed3.json" else "other.json"))
+    (rejected,) = load(folder).rejected
+    assert (rejected.path, rejected.reason) == (f"a/{name}", "there is no record beside it")
+    save(record_content(), folder / "a" / beside)
+    assert [item.reason.split(":")[0] for item in load(folder).rejected] == ["is not a valid evaluation"]

@@ -1,14 +1,17 @@
 """The table of metrics against the record's own schema, and what boards make of it."""
 
+import re
 import types
 from typing import Annotated, Union, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
 
+from kd_bench.config import RunConfig
+from kd_bench.evaluation.transfer import SOURCES
 from kd_bench.leaderboard.metric import value_at
 from kd_bench.leaderboard.metrics import GROUPS, METRICS
-from kd_bench.runs.measured import SelectedMetrics
+from kd_bench.runs.measured import FullEvaluation, SelectedMetrics, TrainingCost
 from kd_bench.runs.record import Record
 
 from .factory import measured_content, record_content
@@ -31,7 +34,13 @@ KNOWN = {
     "device_peak_memory_bytes": None,
     "cifar_c_top1": None,
     "train_agreement": None,
+    "probe_digits": None,
+    "probe_fashion_mnist": 0.7,
+    "knn_fashion_mnist": 0.6,
+    "tuning_trials": None,
+    "adapter_parameters": 0,
 }
+CONDITIONS = ("samples", "clean_top1", "teacher_mean_top1")
 
 
 def measured_record(seed=0, change=0.0, method="kd"):
@@ -39,7 +48,9 @@ def measured_record(seed=0, change=0.0, method="kd"):
 
 
 def models(annotation):
-    """The models that a value of this annotation may be."""
+    """The models that a value of this annotation may be, or the values of a dictionary."""
+    if get_origin(annotation) is dict:
+        return models(get_args(annotation)[1])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if get_origin(annotation) in (Annotated, Union, types.UnionType):
@@ -50,12 +61,65 @@ def models(annotation):
 @pytest.mark.parametrize("path", [p for metric in METRICS.values() for p in (metric.path, metric.floor) if p])
 def test_every_path_leads_to_a_field_of_the_record(path):
     names = path.split(".")
-    found = [SelectedMetrics] if names[0] == "headline" else [Record]
-    for name in names[1:] if names[0] == "headline" else names:
+    found, names = ([SelectedMetrics], names[1:]) if names[0] == "headline" else ([Record], names)
+    if names[0] == "config":
+        found, names = [RunConfig], names[1:]
+    while names:
         assert len(found) == 1
+        name = names.pop(0)
         assert name in found[0].model_fields, f"{found[0].__name__} has no {name}"
-        found = models(found[0].model_fields[name].annotation)
+        annotation = found[0].model_fields[name].annotation
+        if get_origin(annotation) is dict and models(annotation):
+            assert (found[0], name) == (FullEvaluation, "transfer")
+            assert names.pop(0) in SOURCES
+        found = models(annotation)
     assert found == []
+
+
+def leaves(model, prefix=""):
+    """Paths of all numbers of a model, nested ones too."""
+    for name, field in model.model_fields.items():
+        nested = models(field.annotation)
+        if nested:
+            yield from leaves(nested[0], f"{prefix}{name}.")
+        elif set(NUMBERS) & set(parts(field.annotation)):
+            yield prefix + name
+
+
+def parts(annotation):
+    if get_origin(annotation) in (Annotated, Union, types.UnionType):
+        return [part for each in get_args(annotation) for part in parts(each)]
+    return [annotation]
+
+
+NUMBERS = (int, float)
+# Numbers of a record that are no metrics of the student on the test split: conditions, the teacher's, parts of others.
+NO_METRICS = {
+    "headline.epoch",
+    "headline.test.top1",  # the column of its own
+    "headline.test.retention",  # computed from the means
+    "headline.test.retention_over_chance",
+    "headline.test.ece_noise_floor",  # beside the ECE
+    "headline.test.scaled.ece_noise_floor",
+    "headline.exemplars.total",  # 1 - agreement
+    *(f"full.train_fidelity.{name}" for name in ("samples", "clean.top1", "clean.teacher_top1")),
+    *(f"full.train_fidelity.augmented.{name}" for name in ("top1", "teacher_top1")),
+    *(f"full.{each}.{name}" for each in ("corruptions", "cifar_c") for name in CONDITIONS),
+    *(f"full.latency.{name}" for name in ("batch_size", "threads", "processes", "timings")),
+    *(f"full.latency.p50_ratio.{name}" for name in ("low", "high")),
+    "full.latency.student.best_batch",
+    "full.transfer.student.embedding_size",
+    *(f"full.transfer.{name}" for name in ("classes", "train_samples", "test_samples")),
+}
+
+
+def test_boards_can_show_every_number_that_is_measured():
+    """A number that a record gets has a metric, or its name here says why it has none."""
+    roots = {"headline": SelectedMetrics, "full": FullEvaluation, "cost": TrainingCost}
+    numbers = {path for root, model in roots.items() for path in leaves(model, f"{root}.")}
+    numbers = {path for path in numbers if not path.startswith("headline.validation.") and ".teacher." not in path}
+    shown = {re.sub(r"^full\.transfer\.\w+", "full.transfer", metric.path) for metric in METRICS.values()}
+    assert numbers - shown == NO_METRICS
 
 
 def test_keys_are_unique():
@@ -65,6 +129,14 @@ def test_keys_are_unique():
 @pytest.mark.parametrize(("key", "value"), KNOWN.items())
 def test_values_of_a_record(key, value):
     assert value_at(measured_record(), METRICS[key].path) == value
+
+
+def test_what_stands_in_a_configuration_in_place_of_a_number_is_none():
+    content = record_content()
+    for value, number in ((7, 7), ("7", None), (True, None), ({"a": 1}, None)):
+        content["config"]["tuning"] = {"trials": value}
+        found = value_at(Record.model_validate(content, strict=False), METRICS["tuning_trials"].path)
+        assert found == number
 
 
 def test_scaled_calibration_stands_beside_raw():

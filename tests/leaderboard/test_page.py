@@ -151,7 +151,7 @@ def test_the_page_loads_nothing_and_runs_its_own_script_only(leaderboard):
     assert "@import" not in text
     links = {attributes["href"] for _, attributes, _ in page.all("a")}
     runs = {f"run-pages/{record.run_id}.html" for record in leaderboard.collection.records}
-    assert links == {"https://arxiv.org/abs/2001.00001", *runs}
+    assert links == {"https://arxiv.org/abs/2001.00001", "#how", *runs}
 
 
 def test_hostile_names_stay_text():

@@ -1,13 +1,21 @@
 """The page of a run, read as a browser without script would read it."""
 
+import html
+import re
 import shlex
 
 import pytest
 
+from kd_bench.composing import compose_run
+from kd_bench.config import check
+from kd_bench.leaderboard.escape import visible
 from kd_bench.leaderboard.pages.command import reproduce_command
 from kd_bench.leaderboard.pages.run import run_page
 from kd_bench.leaderboard.plots.run import class_gaps, curves_of
+from kd_bench.recomposing import literal
+from kd_bench.runs.fingerprint import fingerprint
 from kd_bench.runs.measured import ClassMetrics
+from kd_bench.runs.record import Record
 
 from .factory import make_record, measured_content, record_content
 from .test_metrics import measured_record
@@ -15,31 +23,64 @@ from .test_page import Page
 from .test_text import HOSTILE
 
 
-def test_the_command_has_the_choices_and_the_values_of_the_method():
-    record = make_record("kd", 3, options={"temperature": 4.0, "stages": [1, 2], "mode": None})
-    assert shlex.split(reproduce_command(record)) == [
-        "kd-bench",
-        "train",
-        "dataset=shapes",
-        "teacher.name=wide",
-        "student.name=narrow",
-        "method=kd",
-        "recipe=short",
-        "seed=3",
-        "method.mode=null",
-        "method.stages=[1, 2]",
-        "method.temperature=4.0",
-    ]
-    assert "teacher" not in reproduce_command(make_record("scratch", teacher=None))
+def composed_record(*overrides):
+    """A record whose configuration is one that composes."""
+    config = check(compose_run(list(overrides))).recorded()
+    return Record.model_validate(measured_content(record_content()) | {"config": config}, strict=False)
 
 
-@pytest.mark.parametrize("name", [*HOSTILE, "$(reboot)", "a;b", "a b", "it's"])
-def test_a_command_with_a_hostile_name_is_one_command_on_one_line(name):
-    command = reproduce_command(make_record(name, options={"text": name}))
-    words = shlex.split(command)
-    assert "\n" not in command
-    assert len(words) == 9
+def name(config):
+    return fingerprint(config, "d" * 64, [["t" * 64], []], 0)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("method=dkd", "method.others_weight=2", "recipe.epochs=7", "seed=0"),
+        ("method=dkd", "method.others_weight=2", "recipe.epochs=7", "seed=41"),
+        ("method=at", "names.method=at_8x8", "teacher=ensemble", "+teacher.overrides={recipe.epochs:30}"),
+        ("method=scratch", "teacher=none", "recipe=digits", "trainer.threads=1"),
+    ],
+)
+def test_the_command_composes_to_the_run(overrides):
+    words = shlex.split(reproduce_command(composed_record(*overrides)))
     assert words[:2] == ["kd-bench", "train"]
+    asked, found = (check(compose_run(list(each))) for each in (overrides, words[2:]))
+    assert found.recorded() == asked.recorded()
+    assert name(found) == name(asked)
+
+
+def test_seeds_of_a_cell_share_the_rest_of_their_command():
+    lines = [reproduce_command(composed_record("method=fitnet", f"seed={seed}")) for seed in (0, 1, 2)]
+    assert [line.replace(f" seed={seed}", "") for seed, line in enumerate(lines)] == [lines[0]] * 3
+    assert [" seed=" in line for line in lines] == [False, True, True]
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, "$(reboot)", "a;b", "a b", "it's"])
+def test_a_command_with_a_hostile_text_is_one_command(text):
+    record = composed_record(f"+student.kwargs.text={literal(text)}")
+    words = shlex.split(reproduce_command(record))
+    assert check(compose_run(words[2:])).student.kwargs == {"text": text}
+    (line,) = re.findall("<pre><code>(.*?)</code></pre>", run_page(record), re.DOTALL)
+    assert html.unescape(line) == visible(reproduce_command(record))
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({}, "config.dataset: Field required"),
+        ({"method": {"_target_": "os.system", "command": "reboot"}}, "config.method._target_=&#x27;os.system&#x27;"),
+        ({"method": "<script>"}, "config.method: Input should be a valid dictionary"),
+        ({"student": {"name": "${oc.env:HOME}"}}, "is an interpolation"),
+    ],
+)
+def test_where_nothing_composes_the_page_says_why(config, reason):
+    base = composed_record().config
+    content = record_content() | {"config": base | config if config else {}}
+    page = run_page(Record.model_validate(content, strict=False))
+    assert "<p>No command composes to the configuration of this record: " in page
+    assert reason in page
+    assert "<pre><code>" not in page
 
 
 def test_everything_that_was_measured_is_on_the_page():

@@ -168,3 +168,33 @@ def test_a_written_record_has_sorted_out_types(content):
     assert content["times"]["started_at"].endswith("Z")
     assert content["method"]["trained_from"] == []
     assert content["study"] is None
+
+
+KEY_TWICE = [
+    ('"schema_version": 2', '"schema_version": 1, "schema_version": 2', "schema_version"),
+    ('"role": "student"', '"role": "student", "r\\u006fle": "student"', "role"),
+    ('"history": [', '"history": [{"epoch": 1.0, "epoch": 2.0}, ', "epoch"),
+    ('"config": {', '"config": {"a\\\\": ":", "b": {"c": 1, "c": 1}, ', "c"),
+    ('"config": {', '"config": {"x\\"y": "z", "b": {"c" : 1, "c": "1"}, ', "c"),
+    ('"packages": {', '"packages": {"torch" : ": ", "torch": "2", ', "torch"),
+]
+
+
+@pytest.mark.parametrize(("place", "text", "key"), KEY_TWICE)
+def test_a_key_that_stands_twice_is_named(content, tmp_path, place, text, key):
+    """Also behind escapes and odd spaces, where counting quotes does not tell."""
+    whole = json.dumps(content)
+    assert whole.count(place) == 1
+    path = tmp_path / RECORD_FILE
+    path.write_text(whole.replace(place, text), encoding="utf-8")
+    with pytest.raises(IntegrityError, match=f": {key}: stands twice in one object"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("text", ["plain", 'quo"te', "back\\slash", ": colon", "漢", ""])
+def test_texts_of_any_kind_are_no_key_that_stands_twice(content, tmp_path, text):
+    content["config"]["text"] = {text: [text, {text: text}]}
+    for ascii_only in (True, False):
+        path = tmp_path / RECORD_FILE
+        path.write_text(json.dumps(content, ensure_ascii=ascii_only, indent=2), encoding="utf-8")
+        assert read_record(path).config["text"] == {text: [text, {text: text}]}

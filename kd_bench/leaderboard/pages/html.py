@@ -12,6 +12,7 @@ from kd_bench.leaderboard.summary import NUMERIC_COLUMNS, VERSION_LINE
 BASE_STYLE = Path(__file__).with_name("base.css").read_text(encoding="utf-8")
 REASON_LIMIT = 600
 COLUMN_KINDS = {"Cause": "wide", "Reason": "wide", "State": "short", "Updated": "short", "Run": "short"}
+COLUMN_KINDS |= {"Verdict": "short", "Epoch": "short", "Source": "short"}
 ARXIV = re.compile(r"(?<![\w./-])(?:arXiv:\s?)?(\d{4}\.\d{4,5})(?:v\d+)?(?![\w.-])", re.IGNORECASE | re.ASCII)
 
 

@@ -15,22 +15,22 @@ from kd_bench.leaderboard.columns import (
     measured,
 )
 from kd_bench.leaderboard.escape import for_html
-from kd_bench.leaderboard.formats import FORMATS, percent
-from kd_bench.leaderboard.metrics import METRICS
-from kd_bench.leaderboard.pages.board import TITLE_LIMIT, board_section, pair_name, row_names
+from kd_bench.leaderboard.pages.board import TITLE_LIMIT, board_section
+from kd_bench.leaderboard.pages.costs import cost_sections
 from kd_bench.leaderboard.pages.filters import column_chooser, column_style, filter_form
-from kd_bench.leaderboard.pages.html import BASE_STYLE, details, document, legend, scroll, section, table
+from kd_bench.leaderboard.pages.html import BASE_STYLE, document, legend, scroll, section, table
 from kd_bench.leaderboard.plots.chart import SERIES
-from kd_bench.leaderboard.plots.pareto import Point, front, measured_costs, pareto_plot
 from kd_bench.leaderboard.plots.profile import profile_plot
 from kd_bench.leaderboard.summary import (
     AGGREGATE_COLUMNS,
     AGGREGATES_EXPLAINED,
     EMPTY,
+    LEAD,
     REJECTED_COLUMNS,
     STATE_COLUMNS,
     TEACHER_COLUMNS,
     TITLE,
+    UNVERIFIED,
     aggregate_rows,
     aggregate_title,
     header,
@@ -41,12 +41,6 @@ from kd_bench.leaderboard.summary import (
 
 STYLE = BASE_STYLE + Path(__file__).with_name("index.css").read_text(encoding="utf-8")
 SCRIPT = Path(__file__).with_name("index.js").read_text(encoding="utf-8")
-FRONT_COLUMNS = ("Method", "Pair", "Test top-1 %", "Cost")
-FRONT_EXPLAINED = (
-    "Every row of every board of this data set by its mean test top-1. The line joins the rows that no cheaper row"
-    " reaches; rows that the filters hide are left out of it. Squares are teachers. Means carry the noise of their"
-    " seeds."
-)
 
 
 def html_page(leaderboard: Leaderboard, run_pages: bool = True) -> str:
@@ -59,12 +53,13 @@ def html_page(leaderboard: Leaderboard, run_pages: bool = True) -> str:
     known = measured(row for board in boards for row in board.rows)
     columns = [column for column in COLUMNS if column.key in known or column.group == "row"]
     body = [
-        f'<header><h1>{for_html(TITLE)}</h1><p class="counts">{header(leaderboard)}</p>{filter_form(boards)}',
+        f'<header><h1>{for_html(TITLE)}</h1><p>{for_html(LEAD)} <a href="#how">How to read'
+        f' this</a></p><p class="counts">{header(leaderboard)}</p>{filter_form(boards)}',
         f"{column_chooser(columns) if boards else ''}{_contents(boards)}</header>",
         "<main>",
         "" if boards else f"<p>{EMPTY}</p>",
         *(board_section(board, columns, run_pages) for board in boards),
-        *_costs(boards),
+        *cost_sections(boards),
         *(_aggregate(index, aggregate) for index, aggregate in enumerate(leaderboard.aggregates)),
         section("Teachers", table("Teachers", TEACHER_COLUMNS, teacher_rows(leaderboard))),
         section("Failed and unfinished runs", table("Runs", STATE_COLUMNS, state_rows(leaderboard))),
@@ -84,56 +79,6 @@ def _contents(boards: Sequence[Board]) -> str:
     return f'<nav aria-label="Boards"><ul class="contents">{"".join(links)}</ul></nav>'
 
 
-def _costs(boards: Sequence[Board]) -> list[str]:
-    """Accuracy against cost, a section a data set (by content)."""
-    datasets: dict[str, list[Board]] = {}
-    for board in boards:
-        datasets.setdefault(board.dataset.content_sha256, []).append(board)
-    return [_cost_section(f"cost-{index}", found) for index, found in enumerate(datasets.values())]
-
-
-def _cost_section(name: str, boards: Sequence[Board]) -> str:
-    points, pairs = [], {}
-    for board in boards:
-        for row, row_name in zip(board.rows, row_names(board), strict=True):
-            costs = {key: float(value.mean) for key, value in row.metrics.items() if value is not None}
-            points.append(Point(row.entry.label, row_name, row.top1.mean, costs))
-            pairs[row_name] = pair_name(board)
-    teachers = _teachers(boards)
-    tabs = []
-    for position, cost in enumerate(measured_costs(points)):
-        title, text = METRICS[cost].title, FORMATS[METRICS[cost].unit]
-        best = [(p.label, pairs[p.row_name], percent(p.top1), text(p.costs[cost])) for p in front(points, cost)]
-        plot = scroll(
-            f"Plot over {title}", pareto_plot(f"{name}-{cost}", f"Top-1 over {title}", points, teachers, cost)
-        )
-        checked = " checked" if position == 0 else ""
-        tabs.append(
-            f'<input type="radio" name="{name}" id="{name}-by-{cost}" value="{cost}"{checked}>'
-            f'<label for="{name}-by-{cost}">{for_html(title)}</label><div class="tab"><figure>{plot}</figure>'
-            f"{details('The front as a table', table(f'Front over {title}', FRONT_COLUMNS, best, row_headers=True))}"
-            "</div>"
-        )
-    if not tabs:
-        return ""
-    heading = f"Accuracy against cost · {boards[0].dataset.name}"
-    return (
-        f'<section class="cost" id="{name}"><h2>{for_html(heading, TITLE_LIMIT)}</h2>'
-        f'<p class="facts">{for_html(FRONT_EXPLAINED)}</p><div class="tabs">{"".join(tabs)}</div></section>'
-    )
-
-
-def _teachers(boards: Sequence[Board]) -> list[Point]:
-    """By their weights: two boards may share one."""
-    found = {}
-    for board in boards:
-        if board.teacher is not None:
-            costs = {"parameters": float(board.teacher.parameters), "macs": float(board.teacher.macs)}
-            sha256 = board.teacher.weights_sha256
-            found[sha256] = Point(f"teacher {board.teacher.name}", sha256, board.teacher.test_top1, costs)
-    return list(found.values())
-
-
 def _aggregate(index: int, aggregate: Aggregate) -> str:
     notes = "".join(f"<li>{for_html(note, TITLE_LIMIT)}</li>" for note in aggregate.notes)
     title = aggregate_title(aggregate)
@@ -150,6 +95,8 @@ def _aggregate(index: int, aggregate: Aggregate) -> str:
 
 
 def _explanations(columns: Sequence[Column]) -> str:
-    paragraphs = "".join(f"<p>{for_html(text)}</p>" for text in (SCOPE_EXPLAINED, RANKS_EXPLAINED, INTERVALS_EXPLAINED))
+    paragraphs = "".join(
+        f"<p>{for_html(text)}</p>" for text in (SCOPE_EXPLAINED, RANKS_EXPLAINED, INTERVALS_EXPLAINED, UNVERIFIED)
+    )
     terms = "".join(f"<dt>{for_html(c.title)}</dt><dd>{for_html(c.explanation)}</dd>" for c in columns)
     return f'<section id="how"><h2>How to read this</h2>{paragraphs}<dl>{terms}</dl></section>'

@@ -1,13 +1,16 @@
 """The page of one run: how to do it again, what came out, curves, calibration, classes, and what it ran on."""
 
+from collections.abc import Sequence
+
 from pydantic_core import to_json
 
+from kd_bench.errors import ConfigError
 from kd_bench.leaderboard.escape import for_html, visible
 from kd_bench.leaderboard.formats import FORMATS, MISSING, count, decimal, percent, seconds
 from kd_bench.leaderboard.metric import Metric, value_at
 from kd_bench.leaderboard.metrics import GROUPS
 from kd_bench.leaderboard.pages.command import reproduce_command
-from kd_bench.leaderboard.pages.html import details, document, legend, scroll, section, table, with_links
+from kd_bench.leaderboard.pages.html import REASON_LIMIT, details, document, legend, scroll, section, table, with_links
 from kd_bench.leaderboard.plots.chart import SERIES, hundredfold, plain
 from kd_bench.leaderboard.plots.run import class_gaps, class_plot, curve_plot, curves_of, reliability_plot
 from kd_bench.runs.measured import SelectedMetrics
@@ -47,10 +50,13 @@ def run_page(record: Record) -> str:
 
 
 def _command(record: Record) -> str:
+    try:
+        line = reproduce_command(record)
+    except ConfigError as error:
+        return f"<p>No command composes to the configuration of this record: {for_html(str(error), REASON_LIMIT)}</p>"
     return (
-        f"<pre><code>{for_html(reproduce_command(record))}</code></pre><p>These are the run's choices and the values of"
-        " its method. What a study has set beside them is in the configuration below;"
-        f" <code>kd-bench trace {record.run_id}</code> prints the line that composes to all of it.</p>"
+        f"<pre><code>{for_html(line)}</code></pre><p>It composes to this very configuration;"
+        f" <code>kd-bench trace {record.run_id}</code> prints it as well.</p>"
     )
 
 
@@ -60,13 +66,18 @@ def _subtitle(record: Record) -> str:
 
 
 def _results(record: Record, found: SelectedMetrics) -> str:
-    rows = [_result(record, metric, group) for group, metrics in GROUPS.items() for metric in metrics]
     reasons = {**found.not_measured, **(record.full.not_measured if record.full else {})}
+    groups = "".join(_group(record, group, metrics) for group, metrics in GROUPS.items())
     return (
         table("By weights", RULE_COLUMNS, _rules(record), True, RULE_COLUMNS[1:])
-        + table("Metrics of the test split", ("Group", "Metric", "Value"), [row for row in rows if row[2] != MISSING])
+        + f'<h3>Of the headline weights, on the test split</h3><div class="metrics">{groups}</div>'
         + details("What was not measured, and why", table("Not measured", ("Metric", "Reason"), _items(reasons)))
     )
+
+
+def _group(record: Record, group: str, metrics: Sequence[Metric]) -> str:
+    rows = [row for row in (_result(record, metric) for metric in metrics) if row[1] != MISSING]
+    return table(f"Metrics: {group}", (group.capitalize(), "Value"), rows, row_headers=True, numeric=("Value",))
 
 
 def _rules(record: Record) -> list[tuple[str, ...]]:
@@ -82,12 +93,12 @@ def _rules(record: Record) -> list[tuple[str, ...]]:
     return lines
 
 
-def _result(record: Record, metric: Metric, group: str) -> tuple[str, str, str]:
+def _result(record: Record, metric: Metric) -> tuple[str, str]:
     value = value_at(record, metric.path)
     floor = value_at(record, metric.floor) if metric.floor else None
     text = FORMATS[metric.unit]
     shown = MISSING if value is None else text(value)
-    return group, metric.title, shown if floor is None else f"{shown} ({text(floor)})"
+    return metric.title, shown if floor is None else f"{shown} ({text(floor)})"
 
 
 def _curves(record: Record) -> str:

@@ -8,15 +8,17 @@ from kd_bench.leaderboard.formats import FORMATS, percent
 from kd_bench.leaderboard.metrics import METRICS
 from kd_bench.leaderboard.plots.chart import drawing, frame, hundredfold, line, spanning, spanning_powers
 
-COSTS = ("parameters", "macs", "p50_ms", "latency_ratio", "train_seconds")
+COSTS = ("latency_ratio", "p50_ms", "parameters", "macs", "train_seconds")
 WIDTH, HEIGHT = 760, 400
 LEFT, RIGHT, TOP, BOTTOM = 56, 740, 30, 350
 LABEL_LIMIT = 60
 NAME_LIMIT = 24
 MOST_NAMES = 8
+CHARACTER_WIDTH = 6.0  # of the names, about
+LINE_HEIGHT = 13
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Point:
     """One row: its name, the name of its row in a table, mean test top-1 and means of the costs that were measured."""
 
@@ -59,7 +61,8 @@ def pareto_plot(name: str, title: str, points: Sequence[Point], teachers: Sequen
         for point in shown
     )
     steps = line([places[point.row_name] for point in best], "front")
-    names = "".join(_name(point, *places[point.row_name]) for point in [*best[-MOST_NAMES:], *squares[:MOST_NAMES]])
+    named = [*best[-MOST_NAMES:], *squares[:MOST_NAMES], *(shown if len(shown) <= MOST_NAMES else ())]
+    names = _names([(point.label, *places[point.row_name]) for point in dict.fromkeys(named)])
     teacher = "".join(_square(*places[point.row_name]) for point in squares)
     axes = frame(horizontal, vertical, (metric.title, "test top-1 %"), (text, hundredfold))
     content = axes + steps + teacher + circles + names
@@ -72,8 +75,22 @@ def _square(x: float, y: float) -> str:
     return f'<path class="teacher" d="M{x - 4:.1f} {y - 4:.1f}h8v8h-8z"/>'
 
 
-def _name(point: Point, x: float, y: float) -> str:
-    """Beside the point, on the side where there is room."""
-    side, start = (8, "start") if x < (LEFT + RIGHT) / 2 else (-8, "end")
-    text = for_html(point.label, NAME_LIMIT)
-    return f'<text class="beside" text-anchor="{start}" x="{x + side:.1f}" y="{y - 6:.1f}">{text}</text>'
+def _names(points: Sequence[tuple[str, float, float]]) -> str:
+    """Texts beside points, each unless it would cover one before.
+
+    They stand where there is room, to the lower right or the upper left: the front rises, so neither is on its line.
+    """
+    taken: list[tuple[float, float, float]] = []  # both ends and the height of each text
+    texts = []
+    for label, x, y in points:
+        text = visible(label, NAME_LIMIT)
+        width = CHARACTER_WIDTH * len(text)
+        right = x < (LEFT + RIGHT) / 2
+        start, base = (x + 8, y + 14) if right else (x - 8 - width, y - 6)
+        end = start + width
+        if any(abs(base - y2) < LINE_HEIGHT and start < right2 and left2 < end for left2, right2, y2 in taken):
+            continue
+        taken.append((start, end, base))
+        anchor, at = ("start", x + 8) if right else ("end", x - 8)
+        texts.append(f'<text class="beside" text-anchor="{anchor}" x="{at:.1f}" y="{base:.1f}">{for_html(text)}</text>')
+    return "".join(texts)
