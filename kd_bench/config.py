@@ -155,6 +155,13 @@ class EvaluationConfig(_Strict):
     sections: list[Section] = []
 
 
+class TuningConfig(_Strict):
+    """The search that found the hyperparameters. It changes no number, but what a record claims."""
+
+    trials: Count = 0
+    space: dict[str, str] | None = None
+
+
 class PathsConfig(_Strict):
     runs: Name
     data: Name
@@ -188,6 +195,7 @@ class RunConfig(_Strict):
     paths: PathsConfig
     names: NamesConfig
     evaluation: EvaluationConfig = EvaluationConfig()
+    tuning: TuningConfig = TuningConfig()
 
     @property
     def runs(self) -> Path:
@@ -216,6 +224,9 @@ def check(cfg: DictConfig) -> RunConfig:
     container = _resolved(cfg)
     _check_values(container)
     config: RunConfig = _validated(RunConfig, container, "")
+    if bool(config.tuning.trials) != bool(config.tuning.space):
+        found = f"tuning.trials={config.tuning.trials}, tuning.space={config.tuning.space}"
+        raise ConfigError(f"{found}: a search has both, the number of its runs and what they chose from")
     load_plugins(config.plugins)
     slots = {
         "method": config.method,

@@ -24,6 +24,7 @@ from kd_bench.errors import ConfigError, Interrupted, KDBenchError, Preempted, S
 from kd_bench.hydra_guard import check_hydra
 from kd_bench.paths import CONF
 from kd_bench.runs.signals import stop_signals
+from kd_bench.searching import found
 from kd_bench.sweeping import (
     Carried,
     CheckedSweep,
@@ -34,6 +35,10 @@ from kd_bench.sweeping import (
     is_in_this_process,
     leave_outcome,
 )
+
+# What brings Hydra's launchers and sweepers; see docs/engines.md.
+EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
+EXTRAS |= {"ray_aws": "ray", "optuna": "optuna"}
 
 
 def train(arguments: list[str]) -> int:
@@ -65,6 +70,8 @@ def train(arguments: list[str]) -> int:
         ended_by = error
     sweep: Sweep | None = CheckedSweep.started
     lines = failure_lines(sweep, ended_by) if sweep else []
+    if sweep and (line := found(sweep.folder)):
+        print(line, flush=True)
     for line in lines[:-1]:
         print(f"kd-bench: {line}", file=sys.stderr)
     if lines:
@@ -94,7 +101,8 @@ def job(cfg: DictConfig) -> float | None:
     in_a_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     os.chdir(HydraConfig.get().runtime.cwd)  # the workers of a standing cluster begin somewhere else
     try:
-        top1 = _validation_top1(cfg)
+        # A launcher that gave up may have left jobs behind that are still running.
+        run_id, top1 = _trained(cfg, wait=in_a_sweep and not is_in_this_process(HydraConfig.get()))
     except Interrupted as stop:
         if not in_a_sweep or is_in_this_process(HydraConfig.get()):
             raise
@@ -108,7 +116,7 @@ def job(cfg: DictConfig) -> float | None:
             raise Carried(failure) from error
     else:
         if in_a_sweep:
-            leave_outcome(None)
+            leave_outcome(run_id=run_id, validation_top1=top1)
         return top1
     leave_outcome(" ".join(str(failure).split()))
     if not is_grid(HydraConfig.get()):
@@ -116,11 +124,17 @@ def job(cfg: DictConfig) -> float | None:
     return None
 
 
-def _validation_top1(cfg: DictConfig) -> float:
+def _trained(cfg: DictConfig, wait: bool) -> tuple[str, float]:
+    """The run's id and its validation top-1.
+
+    Args:
+        wait: until another process that trains this very run is done.
+    """
     _check_presence(cfg)
     from kd_bench.train import run
 
-    return run(cfg).headline().validation.top1
+    record = run(cfg, wait=wait)
+    return record.run_id, record.headline().validation.top1
 
 
 def _not_handed_back(stop: Interrupted) -> KDBenchError:
@@ -168,6 +182,8 @@ def explain(error: Exception, arguments: list[str]) -> str:
         cause = cause.__cause__
     if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
         group, _, choice = cause.missing_cfg_file.rpartition("/")
+        if extra := EXTRAS.get(choice if group.startswith("hydra/") else ""):
+            return f"{group}={choice!r}: needs the extra: pip install 'kd-bench[{extra}]'"
         options = [str(option) for option in cause.options or [] if not str(option).startswith("_")]
         hint = nearest(choice, options) or f"; allowed: {', '.join(sorted(options))}"
         return f"{group}={choice!r}: no such choice{hint}"

@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kd_bench.composing import as_task_sees
 from kd_bench.errors import ConfigError, KDBenchError, Preempted
 from kd_bench.runs.files import write_atomically
+from kd_bench.searching import check_search
 
 ELSEWHERE = (".SlurmLauncher", ".RayLauncher", ".RayAWSLauncher")  # may start jobs on other machines
 POINTS_SHOWN = 5
@@ -43,7 +44,7 @@ class Carried(BaseException):
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep under way: where its jobs leave their outcomes, and its points; None if the sweeper makes them up."""
+    """A sweep under way: where its jobs leave their outcomes, and its points; None if a search makes them up."""
 
     folder: Path
     points: list[str] | None
@@ -66,12 +67,12 @@ class CheckedSweep(Callback):
             Carried: a ConfigError that names every point that is wrong, or Hydra's own error.
         """
         try:
-            points = _grid(config) if is_grid(config.hydra) else None
-            labels = _labels(points) if points else None
-            _check(config, dict(zip(labels or [], points or [], strict=True)))
+            points = _grid(config) if is_grid(config.hydra) else check_search(config)
+            labels = _labels(points)
+            _check(config, dict(zip(labels, points, strict=True)))
         except Exception as error:
             raise Carried(error) from error
-        CheckedSweep.started = Sweep(_folder(config.hydra), labels)
+        CheckedSweep.started = Sweep(_folder(config.hydra), labels if is_grid(config.hydra) else None)
 
 
 def is_grid(hydra: HydraConf) -> bool:
@@ -127,13 +128,16 @@ def _problem(config: DictConfig, point: list[str], device_here: bool, built: dic
     from kd_bench.config import check
     from kd_bench.hydra_app import explain
 
+    application = GlobalHydra.instance().hydra
     try:
         whole = GlobalHydra.instance().config_loader().load_sweep_config(config, point)
         checked = check(as_task_sees(whole)).model_copy(update={"seed": 0})
     except ConfigError as error:
         return str(error)
     except (HydraException, OmegaConfBaseException) as error:
-        return explain(error, point)
+        reason = explain(error, point)  # which composes, and so needs a Hydra of its own
+        GlobalHydra.instance().hydra = application
+        return reason
     kind = checked.model_dump_json()
     if kind not in built:
         try:
@@ -144,10 +148,17 @@ def _problem(config: DictConfig, point: list[str], device_here: bool, built: dic
     return built[kind]
 
 
-def leave_outcome(failure: str | None) -> None:
-    """Write down what became of this job, wherever it ran; None if it has its record."""
+def leave_outcome(failure: str | None = None, **result: Any) -> None:
+    """Write down what became of this job, wherever it ran.
+
+    Args:
+        failure: why it failed; None if it has its record.
+        result: what a reader of a search looks for.
+    """
     hydra = HydraConfig.get()
-    outcome = {"point": " ".join(hydra.overrides.task), "failure": failure}
+    searched = () if is_grid(hydra) else tuple(f"{key}=" for key in hydra.sweeper.params)
+    point = [override for override in hydra.overrides.task if not searched or override.startswith(searched)]
+    outcome = {"point": " ".join(point), "failure": failure, **result}
     write_atomically(_folder(hydra) / f"job-{hydra.job.num}.json", json.dumps(outcome) + "\n")
 
 
@@ -186,13 +197,13 @@ def failure_lines(sweep: Sweep, error: Exception | None) -> list[str]:
     count = f"of {len(points)} jobs"
     lines = [f"{len(names)} {count} failed: {cause} ({_some(names)})" for cause, names in failed.items()]
     if lost := [point for number, point in points.items() if number not in outcomes]:
-        lines.append(f"{len(lost)} {count} ended without a result: {_words(error)} ({_some(lost)})")
+        lines.append(f"{len(lost)} {count} have no result: {_words(error)} ({_some(lost)})")
     elif error is not None and not isinstance(error, KDBenchError):
         lines.append(f"the sweep ended early: {_words(error)}")
     return lines
 
 
-def _outcomes(folder: Path) -> dict[int, dict[str, str | None]]:
+def _outcomes(folder: Path) -> dict[int, dict[str, Any]]:
     """What the jobs left, by their numbers."""
     files = {int(path.stem.removeprefix("job-")): path for path in folder.glob("job-*.json")}
     return {number: json.loads(path.read_text(encoding="utf-8")) for number, path in sorted(files.items())}

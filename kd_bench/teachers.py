@@ -90,6 +90,7 @@ def teacher_run(cfg: DictConfig, teacher: MemberConfig) -> DictConfig:
     with open_dict(derived):
         derived.teacher = {"name": None}
         derived.seed = teacher.seed
+        derived.tuning = {"trials": 0, "space": None}
     for key, value in teacher.overrides.items():
         try:
             OmegaConf.update(derived, str(key), value, merge=True)

@@ -107,7 +107,7 @@ def test_a_grid_for_other_machines_may_ask_for_devices_that_this_one_lacks(folde
     assert "torch finds no GPU here" in capsys.readouterr().err
     assert main([*sweep, "hydra/launcher=submitit_slurm"]) == 5
     (reason,) = capsys.readouterr().err.splitlines()
-    assert reason.startswith("kd-bench: 2 of 2 jobs ended without a result: ")
+    assert reason.startswith("kd-bench: 2 of 2 jobs have no result: ")
 
 
 # --- Outcomes ---
@@ -131,7 +131,7 @@ def test_causes_are_counted_with_the_jobs_in_order(tmp_path):
     assert failure_lines(Sweep(folder, points), death) == [
         "1 of 11 jobs failed: killed (seed=1)",
         "2 of 11 jobs failed: no space (seed=2; seed=10)",
-        "7 of 11 jobs ended without a result: RuntimeError: A worker died. "
+        "7 of 11 jobs have no result: RuntimeError: A worker died. "
         "(seed=3; seed=4; seed=5; seed=6; seed=7; and 2 more)",
     ]
 

@@ -156,7 +156,9 @@ def test_weights_are_an_artifact_on_request(train, tmp_path):
     record = train(*ALONE, "recipe.epochs=1", "logger=wandb", "logger.weights=true")
     directory = tmp_path / "runs" / record.run_id
     (artifact,) = [artifact for run in runs_in(directory) for artifact in run.artifacts]
-    digest = base64.b64encode(hashlib.md5((directory / WEIGHTS_FILE).read_bytes()).digest()).decode()
+    digest = base64.b64encode(
+        hashlib.md5((directory / WEIGHTS_FILE).read_bytes(), usedforsecurity=False).digest()
+    ).decode()
     assert artifact == (f"weights-{record.run_id}", "model", {WEIGHTS_FILE: digest})
 
 

@@ -4,6 +4,9 @@ import argparse
 
 HELP = "Run a study: its whole grid, resumed where it was left, each run in a process of its own."
 EXAMPLE = "kd-bench study demo --jobs 2"
+# What Hydra's launchers know nothing of, with the defaults.
+OWN = {"jobs": 1, "retry": 0, "timeout": None, "max_failures": None}
+OWN |= dict.fromkeys(("dry_run", "skip_refused", "fail_fast"), False)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,9 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from kd_bench.studies.grid import is_for_hydra
     from kd_bench.studies.running import cost_lines, planned, run_study
     from kd_bench.studies.scheduling import Options
 
+    if is_for_hydra(options.name, options.overrides):
+        return _run_by_hydra(options)
     if options.dry_run:
         tasks, _ = planned(options.name, options.overrides, estimate=True, skip_refused=options.skip_refused)
         print("\n".join(cost_lines(tasks, options.jobs)))
@@ -31,3 +37,16 @@ def run(options: argparse.Namespace) -> int:
     runs = run_study(options.name, options.overrides, how, options.skip_refused)
     print(f"all runs are finished; board: kd-bench leaderboard --records {runs}")
     return 0
+
+
+def _run_by_hydra(options: argparse.Namespace) -> int:
+    """On a launcher, or as a search."""
+    from kd_bench.errors import ConfigError
+    from kd_bench.hydra_app import train
+    from kd_bench.studies.grid import study_folder
+
+    for flag, default in OWN.items():
+        if getattr(options, flag) != default:
+            name = f"--{flag.replace('_', '-')}"
+            raise ConfigError(f"{name}: not with hydra/launcher=... or a search, which have settings of their own")
+    return train(["--config-dir", str(study_folder(options.name)), "--config-name", "study", "-m", *options.overrides])

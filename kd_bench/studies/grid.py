@@ -20,6 +20,7 @@ from kd_bench.errors import ConfigError, nearest
 from kd_bench.hydra_app import explain
 from kd_bench.listing import choices
 from kd_bench.paths import CONF, EXPERIMENTS
+from kd_bench.sweeping import is_grid, is_in_this_process
 
 _SEARCH = f"hydra.searchpath=[{quoted(f'file://{CONF}')}]"
 
@@ -76,6 +77,17 @@ def study_runs(name: str, overrides: list[str]) -> Path:
     """
     with composing(study_folder(name)):
         return Path(_base(overrides).paths.runs).expanduser()
+
+
+def is_for_hydra(name: str, overrides: list[str]) -> bool:
+    """Whether the runs of a study are started by one of Hydra's launchers, or made up by a search.
+
+    Raises:
+        ConfigError: there is no such study, or an override is wrong.
+    """
+    with composing(study_folder(name)):
+        hydra_part = _base(overrides).hydra
+    return not (is_grid(hydra_part) and is_in_this_process(hydra_part))
 
 
 def study_folder(name: str) -> Path:

@@ -49,10 +49,9 @@ def test_a_killed_job_is_told_and_the_same_command_goes_on(tmp_path, launcher):
     assert code == 5, output
     (line,) = lines_of(output)
     if "joblib" in launcher[1]:
-        assert line.startswith("kd-bench: 2 of 2 jobs ended without a result: TerminatedWorkerError: A worker process ")
-    else:
-        assert line.startswith("kd-bench: 1 of 2 jobs ended without a result: UncompletedJobError: ")
-        assert len(records(tmp_path)) == 1
+        assert line.startswith("kd-bench: 2 of 2 jobs have no result: TerminatedWorkerError: A worker process ")
+    else:  # the launcher leaves as soon as it comes to the dead job; the other one may still be running
+        assert " of 2 jobs have no result: UncompletedJobError: " in line
     code, output = Command(tmp_path, arguments, ENVIRONMENT).end()
     assert (code, lines_of(output)) == (0, []), output
     assert 1 in [record.times.resumed for record in records(tmp_path)]

@@ -83,7 +83,7 @@ def test_a_worker_killed_for_good_ends_the_sweep_and_the_same_command_goes_on(tm
     code, output = command.end()
     assert code == 5, output
     (line,) = lines_of(output)
-    assert " of 3 jobs ended without a result: WorkerCrashedError: The worker died" in line
+    assert " of 3 jobs have no result: WorkerCrashedError: The worker died" in line
     code, output = Command(tmp_path, arguments, ENVIRONMENT).end()
     assert (code, lines_of(output)) == (0, []), output
     resumed = [record.times.resumed for record in records(tmp_path)]

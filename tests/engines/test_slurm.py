@@ -96,7 +96,7 @@ def test_a_killed_job_is_told_and_the_same_command_goes_on(sweep, tmp_path, unin
     code, output = first.end()
     assert code == 5
     (line,) = lines_of(output)
-    assert line.startswith("kd-bench: 1 of 1 jobs ended without a result: ")
+    assert line.startswith("kd-bench: 1 of 1 jobs have no result: ")
     assert sweep(*arguments).end()[0] == 0
     (record,) = records(tmp_path)
     assert (record.times.resumed, record.student.weights_sha256) == (1, uninterrupted)
