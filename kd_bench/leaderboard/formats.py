@@ -39,7 +39,7 @@ def count(value: float) -> str:
         if value >= scale:
             scaled = value / scale
             return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f} {unit}"
-    return f"{value:g}"
+    return f"{value:.3g}"
 
 
 def size(value: float) -> str:
