@@ -45,7 +45,7 @@ class Kill(pl.Callback):
                 os.kill(pid, signal.SIGKILL)
 
 run = train.run
-train.run = lambda cfg: run(cfg, callbacks=(lambda: [Kill()],))
+train.run = lambda cfg, **how: run(cfg, callbacks=(lambda: [Kill()],), **how)
 sys.exit(main(["train", *sys.argv[1:]]))
 """
 
