@@ -84,6 +84,8 @@ def _run_hydra() -> None:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(job)()
     except Carried as carrier:
         raise carrier.failure from carrier.failure.__cause__
+    except KeyboardInterrupt as error:
+        raise Interrupted("stopped by the user; the same command resumes") from error
 
 
 def job(cfg: DictConfig) -> float | None:

@@ -29,7 +29,8 @@ from kd_bench.errors import ConfigError, KDBenchError, Preempted
 from kd_bench.runs.files import write_atomically
 from kd_bench.searching import check_search
 
-ELSEWHERE = (".SlurmLauncher", ".RayLauncher", ".RayAWSLauncher")  # may start jobs on other machines
+RAY = (".RayLauncher", ".RayAWSLauncher")
+ELSEWHERE = (".SlurmLauncher", *RAY)  # may start jobs on other machines
 POINTS_SHOWN = 5
 SECONDS_TO_BE_ENDED = 600.0  # that SLURM may take to end a job which it has queued again
 
@@ -73,6 +74,8 @@ class CheckedSweep(Callback):
         except Exception as error:
             raise Carried(error) from error
         CheckedSweep.started = Sweep(_folder(config.hydra), labels if is_grid(config.hydra) else None)
+        if str(config.hydra.launcher._target_).endswith(RAY):
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # while it waits Ray lets no other exception out
 
 
 def is_grid(hydra: HydraConf) -> bool:

@@ -21,7 +21,7 @@ from kd_bench.runs.directory import PREDICTIONS_FILE
 from kd_bench.runs.record import RECORD_FILE, Record, read_record
 from kd_bench.runs.states import process_is_gone, read_state
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
 SMALL = ["recipe.epochs=1", "logger=csv", "trainer.progress=none", "trainer.threads=1"]
 ALONE = ["method=scratch", "teacher=none", "teacher.name=null"]
 DDP = ["trainer=ddp"]
@@ -70,6 +70,7 @@ def trained(folder: Path, *arguments: str) -> Record:
     return only_record(folder)
 
 
+@slow
 def test_two_processes_train_as_one(tmp_path):
     """A network without batch norm, whose gradient is the mean of its samples': only rounding differs."""
     settings = [*ALONE, "student.name=test_vit", "dataset.train_samples=320", "recipe.optimizer.lr=0.01"]
@@ -103,6 +104,7 @@ def test_each_held_out_sample_is_counted_once(tmp_path):
     assert read_state(folder).state == "completed"
 
 
+@slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -149,6 +151,7 @@ def resumed(folder: Path, uninterrupted: Record) -> bool:
     return record.student.weights_sha256 == uninterrupted.student.weights_sha256
 
 
+@slow
 def test_when_another_process_is_killed_the_run_fails_and_can_be_resumed(tmp_path, uninterrupted):
     command = interrupted(tmp_path)
     os.kill(command.other(), signal.SIGKILL)
@@ -159,6 +162,7 @@ def test_when_another_process_is_killed_the_run_fails_and_can_be_resumed(tmp_pat
     assert resumed(tmp_path, uninterrupted)
 
 
+@slow
 @pytest.mark.parametrize(
     ("number", "code", "state"), [(signal.SIGKILL, -9, "stale"), (signal.SIGTERM, 143, "preempted")]
 )

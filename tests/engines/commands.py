@@ -1,4 +1,4 @@
-"""``kd-bench train`` in processes of their own, watched by what their runs leave."""
+"""``kd-bench train`` and ``study`` in processes of their own, watched by what their runs leave."""
 
 import subprocess
 import sys
@@ -32,11 +32,11 @@ def needs(extra: str, distribution: str) -> pytest.MarkDecorator:
 
 
 class Command:
-    """``kd-bench train ARGUMENTS`` in ``folder``, with its output in a file."""
+    """``kd-bench train ARGUMENTS`` in ``folder``, or another command, with its output in a file."""
 
-    def __init__(self, folder: Path, arguments: list[str], environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, arguments: list[str], environment: dict[str, str], command: str = "train") -> None:
         self.output = folder / f"output-{len(list(folder.glob('output-*')))}.txt"
-        whole = [sys.executable, "-m", "kd_bench", "train", *arguments]
+        whole = [sys.executable, "-m", "kd_bench", command, *arguments]
         with self.output.open("wb") as file:
             self.process = subprocess.Popen(whole, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
 

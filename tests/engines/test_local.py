@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,63 @@ def test_a_killed_job_is_told_and_the_same_command_goes_on(tmp_path, launcher):
     assert (code, lines_of(output)) == (0, []), output
     assert 1 in [record.times.resumed for record in records(tmp_path)]
     assert len(records(tmp_path)) == 2
+
+
+@needs_joblib
+def test_a_study_runs_on_a_launcher(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "kd_bench",
+        "study",
+        "all_methods_smoke",
+        *JOBLIB[1:],
+        *FAST[1:3],
+        "method=scratch",
+    ]
+    more = ["student=resnet8_cifar", "logger=none", "trainer.progress=none", "paths.runs=runs"]
+    ran = subprocess.run([*command, *more], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
+    assert ran.returncode == 0, ran.stderr
+    assert [(record.seed, record.config["study"]) for record in records(tmp_path)] == [
+        (0, "all_methods_smoke"),
+        (1, "all_methods_smoke"),
+    ]
+
+
+STUDY = """
+defaults:
+  - train
+  - override teacher: resnet8_cifar
+  - override student: resnet8_cifar
+  - override method: kd
+  - override logger: none
+  - _self_
+  - override hydra/job_logging: none
+  - override hydra/hydra_logging: none
+study: mine
+dataset: {train_samples: 150}
+recipe: {epochs: 2}
+teacher: {overrides: {dataset.train_samples: null, recipe.epochs: 10}}
+trainer: {progress: none, threads: 1}
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    params:
+      method: scratch,kd
+      seed: 0,1
+"""
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_the_jobs_of_a_study_train_their_teacher_once(tmp_path, launcher):
+    """Those that need it wait for the one that came first."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "study.yaml").write_text(STUDY)
+    code, output = Command(tmp_path, ["mine", *launcher[1:]], ENVIRONMENT, "study").end()
+    assert (code, lines_of(output)) == (0, []), output
+    found = [(each.role, each.method.name, each.seed, each.study) for each in records(tmp_path)]
+    students = [("student", method, seed, "mine") for method in ("kd", "scratch") for seed in (0, 1)]
+    assert sorted(found) == sorted([*students, ("teacher", "scratch", 1000, "mine")])
 
 
 @needs_joblib

@@ -44,16 +44,16 @@ def kill_in_the_second_trial(search: Command, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def search(tmp_path_factory) -> tuple[Path, str]:
-    """A search of four trials: where, and what it printed."""
+def search(tmp_path_factory) -> tuple[Path, str, list[dict[str, Any]]]:
+    """A search of four trials: where, what it printed and what its trials left."""
     folder = tmp_path_factory.mktemp("search")
-    return folder, searched(folder, *FOUR)
+    output = searched(folder, *FOUR)
+    return folder, output, outcomes(folder)
 
 
 def test_the_best_trial_has_the_best_validation_accuracy(search):
-    folder, output = search
+    folder, output, trials = search
     found = {record.run_id: record for record in records(folder)}
-    trials = outcomes(folder)
     assert len({trial["run_id"] for trial in trials}) == len(found) == 4
     for trial in trials:
         record = found[trial["run_id"]]
@@ -69,7 +69,7 @@ def test_the_best_trial_has_the_best_validation_accuracy(search):
 
 
 def test_every_record_says_the_budget_and_the_space(search):
-    folder, _ = search
+    folder, _, _ = search
     assert [record.config["tuning"] for record in records(folder)] == 4 * [
         {"trials": 4, "space": {"recipe.optimizer.lr": SPACE}}
     ]
@@ -77,8 +77,8 @@ def test_every_record_says_the_budget_and_the_space(search):
 
 def test_the_winner_is_tested_over_seeds_under_the_same_budget(search):
     """With the seed of the search it is the trial itself."""
-    folder, _ = search
-    best = max(outcomes(folder), key=lambda trial: trial["validation_top1"])
+    folder, _, trials = search
+    best = max(trials, key=lambda trial: trial["validation_top1"])
     given = [f"tuning.space={{recipe.optimizer.lr: '{SPACE}'}}", "tuning.trials=4", best["point"], "seed=0,1"]
     searched(folder, "-m", *FAST, "recipe.epochs=2", *given)
     assert {(record.seed, record.config["tuning"]["trials"]) for record in records(folder)} == {(0, 4), (1, 4)}
@@ -86,7 +86,7 @@ def test_the_winner_is_tested_over_seeds_under_the_same_budget(search):
 
 
 def test_a_trial_can_be_made_again_from_its_record(search, tmp_path):
-    folder, _ = search
+    folder, _, _ = search
     first = records(folder)[0]
     arguments = shlex.split(command(first))[2:]
     searched(tmp_path, *arguments, "logger=none")
@@ -96,13 +96,13 @@ def test_a_trial_can_be_made_again_from_its_record(search, tmp_path):
 
 def test_a_killed_search_goes_on_where_it_was(search, tmp_path):
     """The sampler's seed makes the same trials; those that are finished are read."""
-    folder, _ = search
+    _, _, trials = search
     long = [*SEARCH, "tuning.trials=3", "recipe.epochs=20"]
     first = Command(tmp_path, long, ENVIRONMENT)
     kill_in_the_second_trial(first, tmp_path)
     searched(tmp_path, *long)
     assert sorted(record.times.resumed for record in records(tmp_path)) == [0, 0, 1]
-    assert [trial["point"] for trial in outcomes(tmp_path)] == [trial["point"] for trial in outcomes(folder)[:3]]
+    assert [trial["point"] for trial in outcomes(tmp_path)] == [trial["point"] for trial in trials[:3]]
 
 
 def test_a_trial_that_diverges_is_a_bad_trial_and_not_the_end(tmp_path):

@@ -1,6 +1,7 @@
 """Sweeps through Ray on this machine: a cluster of the command's own, one that stands already, and killed workers."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engines.commands import FAST, Command, lines_of, needs, records, under_way, wait_for
-from kd_bench.runs.states import read_state
+from kd_bench.runs.states import process_is_gone, read_state
 
 pytestmark = [pytest.mark.slow, needs("ray", "hydra-ray-launcher")]
 ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
@@ -89,3 +90,16 @@ def test_a_worker_killed_for_good_ends_the_sweep_and_the_same_command_goes_on(tm
     resumed = [record.times.resumed for record in records(tmp_path)]
     assert len(resumed) == 3
     assert 1 in resumed
+
+
+def test_a_stopped_command_takes_its_cluster_along(tmp_path):
+    arguments = [*LOCAL, *LONG, "recipe.epochs=1000", "seed=0,1"]
+    command = Command(tmp_path, arguments, ENVIRONMENT)
+    wait_for(lambda: under_way(tmp_path))
+    jobs = [read_state(path.parent).pid for path in tmp_path.glob("runs/*/state.json")]
+    command.process.send_signal(signal.SIGINT)
+    code, output = command.end()
+    assert code == 130, output
+    assert lines_of(output) == ["kd-bench: stopped by the user; the same command resumes"]
+    wait_for(lambda: all(map(process_is_gone, jobs)), 60)
+    assert records(tmp_path) == []
