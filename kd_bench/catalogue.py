@@ -5,8 +5,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from kd_bench.composing import composed, composing
-from kd_bench.listing import choices
+from kd_bench.hydra_compose import choices, composed, composing
 from kd_bench.methods.base import Method
 
 _TEACHERS = {

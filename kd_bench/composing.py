@@ -7,10 +7,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from kd_bench.errors import ConfigError
-from kd_bench.hydra_compose import as_task_sees, composed, composing, quoted
+from kd_bench.hydra_compose import composed, composing
 from kd_bench.paths import CONF
-
-__all__ = ["as_task_sees", "compose_run", "composed", "composing", "quoted", "refuse_doubles"]
 
 
 def refuse_doubles(folder: Path) -> None:

@@ -12,11 +12,11 @@ from kd_bench.evaluation.full import Trained, full_evaluation
 from kd_bench.evaluation.latency import device_of
 from kd_bench.evaluation.predictions import load_predictions
 from kd_bench.fitting import torch_threads
-from kd_bench.models.checkpoints import file_sha256
 from kd_bench.restoring import Restored, restore
 from kd_bench.runs import provenance
 from kd_bench.runs.comparing import metric_differences
 from kd_bench.runs.directory import PREDICTIONS_FILE
+from kd_bench.runs.files import file_sha256
 from kd_bench.runs.measured import FullEvaluation, Metrics
 from kd_bench.runs.record import RECORD_FILE, Record, read_record
 from kd_bench.runs.states import now

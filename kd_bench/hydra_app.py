@@ -18,9 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kd_bench.composing import composing, refuse_doubles
+from kd_bench.composing import refuse_doubles
 from kd_bench.data.presence import require
 from kd_bench.errors import ConfigError, Interrupted, KDBenchError, Preempted, SweepError, nearest
+from kd_bench.hydra_compose import composing
 from kd_bench.hydra_guard import check_hydra
 from kd_bench.paths import CONF
 from kd_bench.runs.signals import stop_signals

@@ -6,8 +6,6 @@ from kd_bench.data.presence import state
 from kd_bench.hydra_compose import choices
 from kd_bench.paths import CONF, EXPERIMENTS
 
-__all__ = ["choices", "groups", "names", "sizes"]
-
 
 def groups() -> dict[str, list[str]]:
     """The configuration groups and their choices."""

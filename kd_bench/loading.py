@@ -7,7 +7,7 @@ from torch import nn
 
 from kd_bench.building import Pair
 from kd_bench.models.checkpoints import load_strictly, read_weights
-from kd_bench.models.ensemble import Ensemble
+from kd_bench.models.ensemble import taps_of
 from kd_bench.models.features import FeatureTap
 from kd_bench.runs.directory import HEAD_FILE, WEIGHTS_FILE
 from kd_bench.teachers import TeacherWeights
@@ -32,6 +32,5 @@ def load_teachers(teacher: FeatureTap, weights: Sequence[TeacherWeights]) -> Non
     Raises:
         IntegrityError: a file is missing, has changed or does not fit.
     """
-    taps = teacher.taps() if isinstance(teacher, Ensemble) else [teacher]
-    for tap, own in zip(taps, weights, strict=True):
+    for tap, own in zip(taps_of(teacher), weights, strict=True):
         own.load(tap)

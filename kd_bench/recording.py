@@ -10,8 +10,9 @@ from kd_bench.data.datamodule import ImageDataModule
 from kd_bench.data.source import ImageArrays
 from kd_bench.distillation import DistillationModule
 from kd_bench.evaluation import efficiency
-from kd_bench.models.checkpoints import combined_sha256, file_sha256, weights_sha256
+from kd_bench.models.checkpoints import combined_sha256, weights_sha256
 from kd_bench.runs import provenance
+from kd_bench.runs.files import file_sha256
 from kd_bench.runs.measured import FullEvaluation, Metrics, TrainingCost
 from kd_bench.runs.record import (
     SCHEMA_VERSION,

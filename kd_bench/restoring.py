@@ -7,11 +7,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from kd_bench.building import Pair, build
-from kd_bench.composing import compose_run, quoted
+from kd_bench.composing import compose_run
 from kd_bench.config import RunConfig, check
 from kd_bench.data.datamodule import ImageDataModule
 from kd_bench.data.presence import require
 from kd_bench.errors import ConfigError, IntegrityError
+from kd_bench.hydra_compose import quoted
 from kd_bench.loading import load_student, load_teachers
 from kd_bench.models.checkpoints import combined_sha256, weights_sha256
 from kd_bench.recomposing import overrides_of

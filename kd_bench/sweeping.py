@@ -24,8 +24,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from kd_bench.composing import as_task_sees
 from kd_bench.errors import ConfigError, KDBenchError, Preempted
+from kd_bench.hydra_compose import as_task_sees
 from kd_bench.runs.files import write_atomically
 from kd_bench.searching import check_search
 

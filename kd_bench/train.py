@@ -26,7 +26,7 @@ from kd_bench.evaluation.metrics import accuracy
 from kd_bench.fitting import fit, torch_threads
 from kd_bench.methods.base import TrainingSet
 from kd_bench.models.checkpoints import save_tensors
-from kd_bench.models.ensemble import Ensemble
+from kd_bench.models.ensemble import Ensemble, taps_of
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.progress import display
 from kd_bench.ranks import Place, together
@@ -144,7 +144,7 @@ def _take_part(
     load_plugins(config.plugins)
     pair = build(config)
     data = data_module(config, pair, load_arrays(config, pair))
-    for tap, weights in zip([*_taps(pair.teacher), *pair.previous], [*teachers, *previous], strict=True):
+    for tap, weights in zip([*taps_of(pair.teacher), *pair.previous], [*teachers, *previous], strict=True):
         weights.load(tap)
     module = make_module(config, pair)
     _prepare(config, pair, module, data)
@@ -180,13 +180,6 @@ def _load_weights(config: RunConfig, tap: FeatureTap, weights: TeacherWeights) -
         _say(config, f"  {note}")
 
 
-def _taps(teacher: FeatureTap | None) -> list[FeatureTap]:
-    """The networks of a teacher: none, one, or the members of an ensemble."""
-    if teacher is None:
-        return []
-    return list(teacher.taps()) if isinstance(teacher, Ensemble) else [teacher]
-
-
 def _checked_teacher(
     config: RunConfig, pair: Pair, weights: list[TeacherWeights], data: ImageDataModule
 ) -> dict[str, Tensor] | None:
@@ -195,7 +188,7 @@ def _checked_teacher(
         return None
     ensemble = pair.teacher if isinstance(pair.teacher, Ensemble) else None
     logits = []
-    for tap, own in zip(_taps(pair.teacher), weights, strict=True):
+    for tap, own in zip(taps_of(pair.teacher), weights, strict=True):
         _load_weights(config, tap, own)
         logits.append(teacher_predictions(tap, data))
         measured = {split: accuracy(logits[-1][split], getattr(data, split).targets) for split in SPLITS}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from kd_bench.building import Pair, build
 from kd_bench.checking.collection import Checked, Tier, artifact_problems, known_records, read_all
 from kd_bench.checking.predictions import prediction_problems
-from kd_bench.composing import compose_run, quoted
+from kd_bench.composing import compose_run
 from kd_bench.config import RunConfig, check
 from kd_bench.data.batch import Batch
 from kd_bench.data.datamodule import ImageDataModule
@@ -24,6 +24,7 @@ from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.evaluation.evaluate import SPLITS
 from kd_bench.evaluation.predictions import load_predictions, predict
 from kd_bench.fitting import torch_threads
+from kd_bench.hydra_compose import quoted
 from kd_bench.models.checkpoints import load_strictly, read_weights, weights_sha256
 from kd_bench.models.ensemble import Ensemble
 from kd_bench.models.features import FeatureTap

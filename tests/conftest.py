@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
+from disks import disk  # noqa: F401, a fixture
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

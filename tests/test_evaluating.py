@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 from kd_bench.cli import main
 from kd_bench.errors import IntegrityError
 from kd_bench.leaderboard.load import load
-from kd_bench.models.checkpoints import file_sha256
 from kd_bench.publishing import publish
 from kd_bench.restoring import restore
 from kd_bench.runs.directory import PREDICTIONS_FILE, WEIGHTS_FILE
+from kd_bench.runs.files import file_sha256
 from kd_bench.runs.record import RECORD_FILE, Record, read_record, write_record
 from kd_bench.runs.supplement import EVALUATION_FILE, read_evaluation
 from kd_bench.train import run

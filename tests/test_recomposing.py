@@ -6,10 +6,11 @@ import shlex
 import pytest
 from omegaconf import OmegaConf
 
-from kd_bench.composing import compose_run, quoted
+from kd_bench.composing import compose_run
 from kd_bench.config import RunConfig, check
 from kd_bench.errors import ConfigError
-from kd_bench.listing import choices, groups
+from kd_bench.hydra_compose import choices, quoted
+from kd_bench.listing import groups
 from kd_bench.recomposing import literal, overrides_of
 from kd_bench.runs.fingerprint import fingerprint
 

@@ -13,12 +13,13 @@ import pytest
 from trained import train
 
 from kd_bench.cli import main
-from kd_bench.composing import compose_run, quoted
+from kd_bench.composing import compose_run
 from kd_bench.config import check
+from kd_bench.hydra_compose import quoted
 from kd_bench.leaderboard.pages.run import run_page
-from kd_bench.models.checkpoints import file_sha256
 from kd_bench.publishing import publish
 from kd_bench.resolving import locate
+from kd_bench.runs.files import file_sha256
 from kd_bench.runs.provenance import code
 from kd_bench.runs.record import read_record
 from kd_bench.statistics import t_interval

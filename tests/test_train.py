@@ -24,9 +24,10 @@ from kd_bench.cli import main
 from kd_bench.data.batch import DataSpec
 from kd_bench.data.digits import Digits
 from kd_bench.errors import Diverged, IntegrityError, Interrupted
-from kd_bench.models.checkpoints import file_sha256, weights_sha256
+from kd_bench.models.checkpoints import weights_sha256
 from kd_bench.paths import CONF
 from kd_bench.runs.directory import PREDICTIONS_FILE, WEIGHTS_FILE
+from kd_bench.runs.files import file_sha256
 from kd_bench.runs.record import RECORD_FILE, Record, read_record
 from kd_bench.runs.states import read_state
 from kd_bench.teachers import FrozenTeacher

@@ -21,12 +21,14 @@ from safetensors.torch import load_file, save_file
 from trained import SETTINGS, train
 
 from kd_bench.cli import main
-from kd_bench.composing import compose_run, quoted
+from kd_bench.composing import compose_run
+from kd_bench.hydra_compose import quoted
 from kd_bench.leaderboard import read_leaderboard, write_leaderboard
-from kd_bench.models.checkpoints import file_sha256, read_weights, weights_sha256
+from kd_bench.models.checkpoints import read_weights, weights_sha256
 from kd_bench.publishing import publish
 from kd_bench.resolving import locate
 from kd_bench.runs.directory import PREDICTIONS_FILE, WEIGHTS_FILE
+from kd_bench.runs.files import file_sha256
 from kd_bench.runs.record import RECORD_FILE
 from kd_bench.runs.states import now
 from kd_bench.studies.progress import StudyStatus, TaskStatus, study_file

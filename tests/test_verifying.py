@@ -11,7 +11,8 @@ from trained import train
 
 from kd_bench.cli import main
 from kd_bench.evaluation.evaluate import metrics_of
-from kd_bench.models.checkpoints import file_sha256, weights_sha256
+from kd_bench.models.checkpoints import weights_sha256
+from kd_bench.runs.files import file_sha256
 from kd_bench.runs.record import read_record
 
 METHODS = ["kd", "simkd", "born_again", "byot"]  # plain; with a head of its own; of a chain; with predicting exits

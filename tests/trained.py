@@ -3,7 +3,8 @@
 import warnings
 from pathlib import Path
 
-from kd_bench.composing import compose_run, quoted
+from kd_bench.composing import compose_run
+from kd_bench.hydra_compose import quoted
 from kd_bench.runs.record import Record
 from kd_bench.train import run
 

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kd_bench.data.batch import DataSpec
 from kd_bench.methods.base import Method
 from kd_bench.models.checkpoints import as_bytes
-from kd_bench.models.ensemble import Ensemble
+from kd_bench.models.ensemble import taps_of
 from kd_bench.models.features import FeatureTap
 
 
@@ -27,7 +27,7 @@ def parameters(tap: FeatureTap, method: Method | None = None, trainable: bool = 
 
 def file_bytes(tap: FeatureTap, method: Method | None = None) -> int:
     """Size of the weights as safetensors files: buffers and headers included."""
-    taps = tap.taps() if isinstance(tap, Ensemble) else [tap]
+    taps = taps_of(tap)
     heads = method.test_time_modules() if method else []
     files = [*(each.network for each in taps), *([nn.ModuleList(heads)] if heads else [])]
     return sum(len(as_bytes(module.state_dict())) for module in files)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kd_bench.errors import nearest
-from kd_bench.listing import choices
+from kd_bench.hydra_compose import choices
 from kd_bench.paths import CHECKOUT
 
 if TYPE_CHECKING:

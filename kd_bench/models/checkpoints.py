@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from kd_bench.errors import IntegrityError
 from kd_bench.models.key_maps import in_own_names, student_of
-from kd_bench.runs.files import file_sha256 as file_sha256  # of weight files, for those who load them
 from kd_bench.runs.files import write_atomically
 
 _WRAPPERS = ("state_dict", "model")  # keys under which training scripts store the weights

@@ -47,3 +47,10 @@ class Ensemble(FeatureTap):
         if self.average == "logits":
             return (weights * every).sum(dim=0)
         return (weights.log() + F.log_softmax(every, dim=2)).logsumexp(dim=0)
+
+
+def taps_of(teacher: FeatureTap | None) -> list[FeatureTap]:
+    """The networks of a teacher: none, one, or the members of an ensemble."""
+    if teacher is None:
+        return []
+    return list(teacher.taps()) if isinstance(teacher, Ensemble) else [teacher]

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kd_bench.composing import quoted
 from kd_bench.errors import ConfigError, IntegrityError, nearest
+from kd_bench.hydra_compose import quoted
 from kd_bench.reproduction.published import MEASURED, PublishedValue, published_values
 from kd_bench.reproduction.tables import Overrides, Part, Protocol, Table, all_tables, table_named
 from kd_bench.studies.grid import StudyRun, compose_list

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from kd_bench.composing import quoted
+from kd_bench.hydra_compose import quoted
 from kd_bench.leaderboard import terminal_table, write_leaderboard
 from kd_bench.paths import EXPERIMENTS
 from kd_bench.studies.grid import study_runs

@@ -15,10 +15,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kd_bench.composing import composed, composing, quoted, refuse_doubles
+from kd_bench.composing import refuse_doubles
 from kd_bench.errors import ConfigError, nearest
 from kd_bench.hydra_app import explain
-from kd_bench.listing import choices
+from kd_bench.hydra_compose import choices, composed, composing, quoted
 from kd_bench.paths import CONF, EXPERIMENTS
 from kd_bench.sweeping import is_grid, is_in_this_process
 

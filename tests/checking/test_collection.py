@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from kd_bench.cli import main
 from kd_bench.evaluating import evaluate, write
-from kd_bench.models.checkpoints import file_sha256
 from kd_bench.publishing import published_path
+from kd_bench.runs.files import file_sha256
 from kd_bench.runs.record import Record
 from kd_bench.runs.supplement import EVALUATION_FILE
 

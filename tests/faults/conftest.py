@@ -1,8 +1,6 @@
 """What the scripts of faults share: processes that can be found again, and small disks."""
 
 import os
-import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,25 +28,6 @@ def _read(path: Path) -> bytes:
 @pytest.fixture
 def marked(tmp_path: Path) -> Marked:
     return Marked(str(tmp_path))
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """``disk(1 << 20)``: a file system of a megabyte."""
-    mounted = []
-
-    def mount(size: int) -> Path:
-        folder = tmp_path / f"disk{len(mounted)}"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-        if subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("mounting a file system is not permitted here")
-        mounted.append(folder)
-        return folder
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def fill(folder: Path) -> Path:

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kd_bench.errors import IntegrityError
-from kd_bench.models.checkpoints import file_sha256, load_strictly, read_weights, save_tensors, weights_sha256
+from kd_bench.models.checkpoints import load_strictly, read_weights, save_tensors, weights_sha256
+from kd_bench.runs.files import file_sha256
 
 State = dict[str, Tensor]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kd_bench.errors import ConfigError
-from kd_bench.listing import choices
+from kd_bench.hydra_compose import choices
 from kd_bench.studies import demo as demo_module
 from kd_bench.studies.grid import compose_study, study_folder, study_runs
 
