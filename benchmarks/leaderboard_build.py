@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from kd_bench.leaderboard import read_leaderboard, write_leaderboard
-from kd_bench.leaderboard.pages.index import html_page
+from kd_bench.results.leaderboard.pages.index import html_page
+from kd_bench.results.write import read_leaderboard, write_leaderboard
 
 METHODS, SEEDS = 50, 5
 

@@ -1,3 +1,3 @@
-from kd_bench.cli import main
+from kd_bench.cli.main import main
 
 raise SystemExit(main())

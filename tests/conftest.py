@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
-from disks import disk  # noqa: F401, a fixture
+from support.disks import disk  # noqa: F401, a fixture
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -56,7 +56,7 @@ def _composed(overrides: tuple[str, ...]) -> "DictConfig":
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
-    from kd_bench.paths import CONF
+    from kd_bench.config.paths import CONF
 
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):

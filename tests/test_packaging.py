@@ -33,7 +33,11 @@ def test_wheel_holds_the_package_with_its_data_files(wheel_names: set[str]) -> N
         for path in (ROOT / "kd_bench").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {"kd_bench/py.typed", "kd_bench/leaderboard/pages/base.css", "kd_bench/runs/record.schema.json"} <= expected
+    assert {
+        "kd_bench/py.typed",
+        "kd_bench/results/leaderboard/pages/base.css",
+        "kd_bench/results/records/record.schema.json",
+    } <= expected
     assert expected <= wheel_names
 
 

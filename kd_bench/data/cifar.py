@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kd_bench.data.archives import read_tar
-from kd_bench.data.download import bytes_digest, check_digest, fetch
-from kd_bench.data.pickles import read_pickle
-from kd_bench.data.preparing import few
 from kd_bench.data.presence import CIFAR10, CIFAR10_FOLDER, CIFAR100, CIFAR100_FOLDER, Place
+from kd_bench.data.reading.archives import read_tar
+from kd_bench.data.reading.download import bytes_digest, check_digest, fetch
+from kd_bench.data.reading.pickles import read_pickle
+from kd_bench.data.reading.preparing import few
 from kd_bench.data.source import ImageArrays, Split
 from kd_bench.errors import IntegrityError
 

@@ -6,9 +6,9 @@ an official split, so a test split is carved by the fixed hash.
 
 import torch
 
+from kd_bench.config.ranges import OpenFraction
 from kd_bench.data.source import ImageArrays, Split
 from kd_bench.data.splits import carve
-from kd_bench.types import OpenFraction
 
 
 class Digits:

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kd_bench.data.download import bytes_digest, fetch
 from kd_bench.data.presence import FASHION_FILES, FASHION_MNIST
+from kd_bench.data.reading.download import bytes_digest, fetch
 from kd_bench.data.source import ImageArrays, Split, out_of_range
 from kd_bench.errors import IntegrityError
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kd_bench.data.decoding import Fit, decode
-from kd_bench.data.preparing import exclusive, few, in_threads, write_complete
+from kd_bench.data.reading.decoding import Fit, decode
+from kd_bench.data.reading.preparing import exclusive, few, in_threads, write_complete
 from kd_bench.data.source import FileSums, Index, rows
 from kd_bench.errors import IntegrityError
 

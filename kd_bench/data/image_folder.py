@@ -9,14 +9,14 @@ from typing import ClassVar
 
 import torch
 
-from kd_bench.data.decoding import SUFFIXES, Fit, Resize
+from kd_bench.config.ranges import Count, ImageSize, OpenFraction, PositiveFraction
 from kd_bench.data.image_files import check_all, read_all
-from kd_bench.data.preparing import few
 from kd_bench.data.presence import IMAGE_FOLDER, IMAGENET, Place
+from kd_bench.data.reading.decoding import SUFFIXES, Fit, Resize
+from kd_bench.data.reading.preparing import few
 from kd_bench.data.source import ImageArrays, Split
 from kd_bench.data.splits import carve
 from kd_bench.errors import IntegrityError
-from kd_bench.types import Count, ImageSize, OpenFraction, PositiveFraction
 
 
 class ImageFolder:

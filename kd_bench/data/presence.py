@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import normpath
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ class Place:
 
     def find(self, root: Path) -> list[Path] | None:
         """The paths of the first complete way, or None."""
-        candidates = ([root / path for path in way] for way in self.ways)
+        # Normalised: a root that does not exist has no parent to go to.
+        candidates = ([Path(normpath(root / path)) for path in way] for way in self.ways)
         return next((paths for paths in candidates if all(path.exists() for path in paths)), None)
 
     def advice(self, root: Path) -> str:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from kd_bench.data.preparing import few
+from kd_bench.data.reading.preparing import few
 from kd_bench.errors import ConfigError, IntegrityError
 
 Index = Tensor | slice  # a slice shares the memory

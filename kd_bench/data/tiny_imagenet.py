@@ -15,11 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kd_bench.data.archives import Files, FolderFiles, ZipFiles
-from kd_bench.data.decoding import SUFFIXES, Fit, decode
-from kd_bench.data.download import check_digest, fetch
-from kd_bench.data.preparing import exclusive, few, in_threads, write_complete
 from kd_bench.data.presence import TINY_FOLDER, TINY_IMAGENET, TINY_PREPARED
+from kd_bench.data.reading.archives import Files, FolderFiles, ZipFiles
+from kd_bench.data.reading.decoding import SUFFIXES, Fit, decode
+from kd_bench.data.reading.download import check_digest, fetch
+from kd_bench.data.reading.preparing import exclusive, few, in_threads, write_complete
 from kd_bench.data.source import ImageArrays, Split
 from kd_bench.errors import IntegrityError
 

@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd_bench.runs.measured import Reliability
+from kd_bench.results.records.measured import Reliability
 
 ECE_BINS = 15
 NOISE_FLOOR_DRAWS = 200

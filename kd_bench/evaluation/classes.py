@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd_bench.runs.measured import ClassMetrics, Exemplars
-from kd_bench.statistics import benjamini_hochberg, mcnemar_p_value
+from kd_bench.results.records.measured import ClassMetrics, Exemplars
+from kd_bench.results.statistics import benjamini_hochberg, mcnemar_p_value
 
 FALSE_DISCOVERY_RATE = 0.05
 EXEMPLARS_LISTED = 100

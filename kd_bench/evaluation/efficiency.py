@@ -7,9 +7,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kd_bench.data.batch import DataSpec
 from kd_bench.methods.base import Method
-from kd_bench.models.checkpoints import as_bytes
 from kd_bench.models.ensemble import taps_of
 from kd_bench.models.features import FeatureTap
+from kd_bench.models.weights import as_bytes
 
 
 def parameters(tap: FeatureTap, method: Method | None = None, trainable: bool = False) -> int:

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 
 from kd_bench.data.datamodule import ImageDataModule
-from kd_bench.distillation import DistillationModule, cloned
 from kd_bench.evaluation.calibration import fit_temperature, reliability
 from kd_bench.evaluation.classes import class_metrics, disagreements
 from kd_bench.evaluation.metrics import split_metrics
 from kd_bench.evaluation.predictions import predict
 from kd_bench.models.features import FeatureTap
-from kd_bench.runs.measured import Metrics, SelectedMetrics
+from kd_bench.results.records.measured import Metrics, SelectedMetrics
+from kd_bench.training.module import DistillationModule, cloned
 
 SPLITS = ("validation", "test")
 NO_TEMPERATURE = "the validation split has no best temperature: all of it is right, or no more than by chance"

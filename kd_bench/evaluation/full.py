@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kd_bench.building import Pair
-from kd_bench.config import RunConfig
+from kd_bench.config.schema import RunConfig
 from kd_bench.data.batch import Batch
 from kd_bench.data.datamodule import ImageDataModule
 from kd_bench.data.splits import carve
@@ -21,8 +20,9 @@ from kd_bench.evaluation.metrics import accuracy
 from kd_bench.evaluation.predictions import embed, predict
 from kd_bench.models.ensemble import Ensemble
 from kd_bench.models.features import FeatureTap
-from kd_bench.runs.measured import Fidelity, FullEvaluation, TrainFidelity
-from kd_bench.teachers import TeacherWeights
+from kd_bench.results.records.measured import Fidelity, FullEvaluation, TrainFidelity
+from kd_bench.training.pair import Pair
+from kd_bench.training.teachers import TeacherWeights
 
 TRAIN_SAMPLES = 10_000
 NO_TEACHER = "the pair has no teacher"

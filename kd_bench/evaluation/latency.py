@@ -22,16 +22,16 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from kd_bench.building import build
-from kd_bench.config import RunConfig, load_plugins
+from kd_bench.config.check import load_plugins
+from kd_bench.config.schema import RunConfig
 from kd_bench.data.datamodule import EVALUATION_PIXELS
 from kd_bench.errors import KDBenchError
+from kd_bench.evaluation.machine import hardware
 from kd_bench.evaluation.memory import peak_activation_bytes
-from kd_bench.loading import load_student, load_teachers
-from kd_bench.runs.measured import Latency, Ratio, Speed
-from kd_bench.runs.provenance import hardware
-from kd_bench.statistics import estimate
-from kd_bench.teachers import TeacherWeights
+from kd_bench.results.records.measured import Latency, Ratio, Speed
+from kd_bench.results.statistics import estimate
+from kd_bench.training.pair import build, load_student, load_teachers
+from kd_bench.training.teachers import TeacherWeights
 
 PROCESSES = 3
 TIMINGS = 200

@@ -9,7 +9,7 @@ from torch import Tensor
 from kd_bench.errors import Diverged
 from kd_bench.evaluation.calibration import calibration_metrics
 from kd_bench.evaluation.fidelity import fidelity_metrics
-from kd_bench.runs.measured import ScaledCalibration, SplitMetrics
+from kd_bench.results.records.measured import ScaledCalibration, SplitMetrics
 
 
 def split_metrics(

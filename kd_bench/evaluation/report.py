@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kd_bench.leaderboard.escape import visible
-from kd_bench.runs.measured import FullEvaluation, SelectedMetrics, SplitMetrics
-from kd_bench.runs.record import Record
+from kd_bench.results.records.measured import FullEvaluation, SelectedMetrics, SplitMetrics
+from kd_bench.results.records.record import Record
+from kd_bench.results.text.escape import visible
 
 MISSING = "–"
 LISTED = 10  # classes and exemplars by name

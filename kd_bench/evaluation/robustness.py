@@ -10,7 +10,7 @@ from kd_bench.data.batch import Batch
 from kd_bench.data.datamodule import EVALUATION_BATCH, ImageDataModule
 from kd_bench.data.splits import carve
 from kd_bench.evaluation import cifar_c, corruptions
-from kd_bench.runs.measured import Corruptions
+from kd_bench.results.records.measured import Corruptions
 
 SAMPLES = 2_000
 

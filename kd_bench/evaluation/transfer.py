@@ -23,7 +23,7 @@ from kd_bench.data.fashion_mnist import FashionMnist
 from kd_bench.data.presence import FASHION_MNIST
 from kd_bench.data.source import ImageArrays, Split
 from kd_bench.data.splits import carve
-from kd_bench.runs.measured import Probe, Transfer
+from kd_bench.results.records.measured import Probe, Transfer
 
 TRAIN_SAMPLES = 10_000
 NEIGHBOURS = 5

@@ -6,14 +6,14 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from kd_bench.config.ranges import Count, NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.losses import cross_entropy, full_precision
 from kd_bench.methods.base import Method, Progress, teacher_outputs
 from kd_bench.methods.fitnet import Regressor
+from kd_bench.methods.losses import cross_entropy, full_precision
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.pairing import compared_stages, stages_of
-from kd_bench.types import Count, NonNegative, Positive, PositiveInt
 
 
 def ab_loss(student_map: Tensor, teacher_map: Tensor, margin: float) -> Tensor:

@@ -3,12 +3,12 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import Count, NonNegative, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.losses import cross_entropy, to_smaller_size
 from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, to_smaller_size
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.pairing import compared_stages
-from kd_bench.types import Count, NonNegative, PositiveInt
 
 
 def attention(stage: Tensor, power: int) -> Tensor:

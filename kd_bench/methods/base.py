@@ -78,8 +78,8 @@ class Method(nn.Module):
     """Base class of all methods. A subclass sets ``paper`` and ``family`` and gives ``forward``.
 
     Adapters are ordinary submodules, made in ``build_adapters``: the optimizer, the checkpoint and the parameter count
-    find them. Hyperparameters are the arguments of ``__init__``; their annotations (``kd_bench.types``) are the ranges
-    that the configuration is checked against.
+    find them. Hyperparameters are the arguments of ``__init__``; their annotations (``kd_bench.config.ranges``) are
+    the ranges that the configuration is checked against.
     """
 
     paper: str  # authors, year, arXiv id

@@ -3,11 +3,11 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy, soft_cross_entropy
 from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, soft_cross_entropy
 from kd_bench.models.features import Outputs
-from kd_bench.types import NonNegative
 
 
 def born_again_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import Count, Fraction, NonNegative, Positive
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.losses import cross_entropy, soft_cross_entropy
 from kd_bench.methods.base import Method, Progress, Requirements
+from kd_bench.methods.losses import cross_entropy, soft_cross_entropy
 from kd_bench.models.features import FeatureTap, Outputs
-from kd_bench.types import Count, Fraction, NonNegative, Positive
 
 
 def exit_soft_loss(exit_logits: Tensor, final_logits: Tensor, temperature: float) -> Tensor:

@@ -3,12 +3,12 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.losses import cross_entropy, full_precision
 from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, full_precision
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.heads import linear_classifier
-from kd_bench.types import NonNegative, PositiveInt
 
 
 def class_activation_maps(stage: Tensor, classifier: nn.Linear) -> Tensor:

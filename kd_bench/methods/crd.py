@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import Fraction, NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.losses import cross_entropy, inner_products
 from kd_bench.methods.base import Method, Progress, Requirements, TrainingSet, check_memory, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, inner_products
 from kd_bench.models.features import FeatureTap, Outputs
-from kd_bench.types import Fraction, NonNegative, Positive, PositiveInt
 
 SMALLEST = 1e-7  # added to denominators, as in the authors' code
 WHOLE_MEMORY_UP_TO = 32  # times the drawn rows; see benchmarks/method_cost.py: equally fast at about 45

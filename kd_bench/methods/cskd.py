@@ -2,12 +2,12 @@
 
 from torch import Tensor
 
+from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy
 from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.kd import kd_loss
+from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import Outputs
-from kd_bench.types import NonNegative, Positive
 
 
 def class_wise_loss(logits: Tensor, partner_logits: Tensor, temperature: float) -> Tensor:

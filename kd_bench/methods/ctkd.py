@@ -5,12 +5,12 @@ import math
 import torch
 from torch import Tensor, nn
 
+from kd_bench.config.ranges import NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy, logit_pair
 from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
 from kd_bench.methods.kd import kd_loss
+from kd_bench.methods.losses import cross_entropy, logit_pair
 from kd_bench.models.features import Outputs
-from kd_bench.types import NonNegative, Positive, PositiveInt
 
 
 def adversarial_temperature(parameter: Tensor, start: float, span: float, gradient_scale: float) -> Tensor:

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy, kl_divergence, logit_pair, warm_up, without_target
 from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, kl_divergence, logit_pair, warm_up, without_target
 from kd_bench.models.features import Outputs
-from kd_bench.types import NonNegative, Positive, PositiveInt
 
 
 def target_class_loss(student_logits: Tensor, teacher_logits: Tensor, targets: Tensor, temperature: float) -> Tensor:

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy
 from kd_bench.methods.base import Method, Progress, Requirements
+from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import Outputs
-from kd_bench.types import NonNegative, Positive
 
 
 def last_batch_loss(logits: Tensor, last_logits: Tensor, same: Tensor, temperature: float) -> Tensor:

@@ -3,12 +3,12 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import Count, NonNegative
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.losses import cross_entropy
 from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import FeatureTap, Outputs, paired_stages
-from kd_bench.types import Count, NonNegative
 
 
 def hint_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:

@@ -5,12 +5,12 @@ from itertools import chain
 
 from torch import Tensor, nn
 
+from kd_bench.config.ranges import Count, NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy, kl_divergence
 from kd_bench.methods.base import Progress, teacher_outputs
 from kd_bench.methods.fitnet import FitNet
+from kd_bench.methods.losses import cross_entropy, kl_divergence
 from kd_bench.models.features import FeatureTap, Outputs
-from kd_bench.types import Count, NonNegative, Positive, PositiveInt
 
 
 def annealed(start: float, end: float, progress: Progress) -> float:

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.losses import cross_entropy, inner_products, to_smaller_size
 from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, inner_products, to_smaller_size
 from kd_bench.models.features import FeatureTap, Outputs, paired_stages
 from kd_bench.models.pairing import stages_of
-from kd_bench.types import NonNegative, PositiveInt
 
 
 def flow_matrix(shallow: Tensor, deep: Tensor) -> Tensor:

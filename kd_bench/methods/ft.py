@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative, PositiveFraction, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.losses import cross_entropy, full_precision, to_smaller_size
 from kd_bench.methods.at import attention
 from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, full_precision, to_smaller_size
 from kd_bench.models.features import FeatureTap, Outputs
-from kd_bench.types import NonNegative, PositiveFraction, PositiveInt
 
 SLOPE = 0.1  # of the leaky ReLUs
 

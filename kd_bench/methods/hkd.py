@@ -4,13 +4,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import Count, NonNegative, Positive
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.losses import cross_entropy, full_precision, inner_products, squared_distances
 from kd_bench.methods.base import Method, Progress, teacher_outputs
 from kd_bench.methods.kd import kd_loss
+from kd_bench.methods.losses import cross_entropy, full_precision, inner_products, squared_distances
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.pairing import compared_stages
-from kd_bench.types import Count, NonNegative, Positive
 
 EPSILON = 1e-6  # of the authors' code; a sample is 1e-3 away from itself
 

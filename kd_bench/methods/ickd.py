@@ -3,11 +3,11 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.losses import cross_entropy, inner_products
 from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, inner_products
 from kd_bench.models.features import FeatureTap, Outputs
-from kd_bench.types import NonNegative
 
 
 def channel_correlation(stage: Tensor) -> Tensor:

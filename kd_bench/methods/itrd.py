@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.losses import cross_entropy, inner_products
 from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, inner_products
 from kd_bench.models.features import FeatureTap, Outputs
-from kd_bench.types import NonNegative, Positive
 
 
 def standardized_columns(embedding: Tensor) -> Tensor:

@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
+from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy, kl_divergence, logit_pair
 from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, kl_divergence, logit_pair
 from kd_bench.models.features import Outputs
-from kd_bench.types import NonNegative, Positive
 
 
 def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor) -> Tensor:

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import Count, NonNegative, Positive
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.losses import cross_entropy, full_precision
 from kd_bench.methods.base import Method, Progress, TrainingSet, teacher_outputs
 from kd_bench.methods.kd import kd_loss
+from kd_bench.methods.losses import cross_entropy, full_precision
 from kd_bench.models.features import FeatureTap, Outputs
-from kd_bench.types import Count, NonNegative, Positive
 
 
 def norm_direction_loss(student: Tensor, teacher: Tensor, centers: Tensor) -> Tensor:

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import Count, NonNegative, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.losses import cross_entropy, full_precision, inner_products
 from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, full_precision, inner_products
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.pairing import compared_stages, stages_of
-from kd_bench.types import Count, NonNegative, PositiveInt
 
 Layout = Literal["channels", "width"]
 MORE = 3  # vectors of the student, among which those closest to the teacher's are found

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
+from kd_bench.config.ranges import Fraction
 from kd_bench.data.batch import Batch
-from kd_bench.losses import soft_cross_entropy
 from kd_bench.methods.base import Method, Progress, Requirements
+from kd_bench.methods.losses import soft_cross_entropy
 from kd_bench.models.features import Outputs
-from kd_bench.types import Fraction
 
 
 def label_smoothing_loss(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:

@@ -3,11 +3,11 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative, OpenFraction, PositiveInt
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy, sigmoid_warm_up
 from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, sigmoid_warm_up
 from kd_bench.models.features import Outputs
-from kd_bench.types import NonNegative, OpenFraction, PositiveInt
 
 
 def consistency_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
+from kd_bench.config.ranges import NonNegative, OpenFraction
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.losses import cross_entropy, full_precision, to_smaller_size
 from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, full_precision, to_smaller_size
 from kd_bench.models.features import FeatureTap, Outputs
-from kd_bench.types import NonNegative, OpenFraction
 
 
 def generation_loss(generated: Tensor, teacher_map: Tensor) -> Tensor:

@@ -7,12 +7,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy, gram_matrix, logit_pair
 from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
 from kd_bench.methods.kd import kd_loss
+from kd_bench.methods.losses import cross_entropy, gram_matrix, logit_pair
 from kd_bench.models.features import Outputs
-from kd_bench.types import NonNegative, Positive
 
 Temperatures = Annotated[list[Positive], Field(min_length=1)]
 

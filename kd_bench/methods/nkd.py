@@ -3,11 +3,11 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy, soft_cross_entropy, without_target
 from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, soft_cross_entropy, without_target
 from kd_bench.models.features import Outputs
-from kd_bench.types import NonNegative, Positive
 
 
 def soft_target_loss(student_logits: Tensor, teacher_logits: Tensor, targets: Tensor) -> Tensor:

@@ -4,13 +4,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import Count, NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.losses import cross_entropy, full_precision
 from kd_bench.methods.base import Method, Progress, teacher_outputs
 from kd_bench.methods.byot import Exit
+from kd_bench.methods.losses import cross_entropy, full_precision
 from kd_bench.models.features import FeatureTap, Outputs
-from kd_bench.types import Count, NonNegative, Positive, PositiveInt
 
 
 def ofa_loss(

@@ -5,14 +5,14 @@ import math
 import torch
 from torch import Tensor, nn
 
+from kd_bench.config.ranges import Count, NonNegative
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.losses import cross_entropy, full_precision, to_smaller_size
 from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
-from kd_bench.models.cifar.base import CifarNetwork
+from kd_bench.methods.losses import cross_entropy, full_precision, to_smaller_size
+from kd_bench.models.cifar.network import CifarNetwork
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.pairing import stages_of
-from kd_bench.types import Count, NonNegative
 
 RARE = 0.001  # a probability of being negative below which a channel's margin is three standard deviations
 

@@ -4,14 +4,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.losses import cross_entropy, full_precision, sigmoid_warm_up
 from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.byot import Exit
 from kd_bench.methods.kd import kd_loss
+from kd_bench.methods.losses import cross_entropy, full_precision, sigmoid_warm_up
 from kd_bench.models.features import FeatureTap, Outputs
-from kd_bench.types import NonNegative, Positive, PositiveInt
 
 
 def gated_logits(logits: list[Tensor], gates: Tensor) -> Tensor:

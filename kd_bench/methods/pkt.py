@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
+from kd_bench.config.ranges import NonNegative
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy, gram_matrix
 from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, gram_matrix
 from kd_bench.models.features import Outputs
-from kd_bench.types import NonNegative
 
 SMALLEST = 1e-7  # added to norms and probabilities, as in the authors' code
 

@@ -3,11 +3,11 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import Fraction
 from kd_bench.data.batch import Batch
-from kd_bench.losses import soft_cross_entropy
 from kd_bench.methods.base import Method, Progress, Requirements, TrainingSet, check_memory
+from kd_bench.methods.losses import soft_cross_entropy
 from kd_bench.models.features import Outputs
-from kd_bench.types import Fraction
 
 
 def mixed_targets(targets: Tensor, past: Tensor, share: float) -> Tensor:

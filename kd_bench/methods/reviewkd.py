@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import Count, NonNegative, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.losses import cross_entropy, full_precision, warm_up
 from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, full_precision, warm_up
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.pairing import compared_stages
-from kd_bench.types import Count, NonNegative, PositiveInt
 
 WIDEST = 512  # channels in which levels are fused
 POOLED_SIZES = (4, 2, 1)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy, squared_distances
 from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.losses import cross_entropy, squared_distances
 from kd_bench.models.features import Outputs
-from kd_bench.types import NonNegative
 
 SMALLEST_SQUARE = 1e-12  # of a distance between two samples, as in the authors' code
 

@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy
 from kd_bench.methods.base import Method, Progress, Requirements
+from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import Outputs
 
 

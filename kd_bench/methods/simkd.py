@@ -3,12 +3,12 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.losses import full_precision, to_smaller_size
 from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.losses import full_precision, to_smaller_size
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.heads import behind_last_stage, linear_classifier
-from kd_bench.types import NonNegative, PositiveInt
 
 
 def simkd_loss(projected: Tensor, teacher_map: Tensor) -> Tensor:

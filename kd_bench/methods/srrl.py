@@ -3,13 +3,13 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.losses import cross_entropy, full_precision
 from kd_bench.methods.base import Method, Progress, teacher_outputs
 from kd_bench.methods.kd import kd_loss
+from kd_bench.methods.losses import cross_entropy, full_precision
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.heads import linear_classifier
-from kd_bench.types import NonNegative, Positive
 
 
 def srrl_losses(

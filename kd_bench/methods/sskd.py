@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import Fraction, NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.losses import cross_entropy, full_precision, inner_products
 from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
 from kd_bench.methods.kd import kd_loss
+from kd_bench.methods.losses import cross_entropy, full_precision, inner_products
 from kd_bench.models.features import FeatureTap, Outputs
-from kd_bench.types import Fraction, NonNegative, Positive, PositiveInt
 
 
 def upright(rows: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.methods.kd import KD
-from kd_bench.types import NonNegative, Positive
 
 
 class TAKD(KD):

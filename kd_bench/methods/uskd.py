@@ -3,12 +3,12 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.losses import cross_entropy, full_precision, soft_cross_entropy, without_target
 from kd_bench.methods.base import Method, Progress, Requirements
+from kd_bench.methods.losses import cross_entropy, full_precision, soft_cross_entropy, without_target
 from kd_bench.models.features import FeatureTap, Outputs
-from kd_bench.types import NonNegative
 
 WEAK_SMOOTHING = 0.1  # of the labels that the weak head learns
 

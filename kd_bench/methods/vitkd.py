@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor, nn
 
+from kd_bench.config.ranges import NonNegative, OpenFraction, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.losses import cross_entropy
 from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.losses import cross_entropy
 from kd_bench.methods.mgd import generation_loss, generator
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.pairing import stages_of
-from kd_bench.types import NonNegative, OpenFraction, PositiveInt
 
 
 def mimicking_loss(student_stages: list[Tensor], teacher_stages: list[Tensor]) -> Tensor:

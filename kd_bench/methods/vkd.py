@@ -4,12 +4,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import orthogonal
 
+from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.losses import cross_entropy, full_precision
 from kd_bench.methods.base import Method, Progress, teacher_outputs
 from kd_bench.methods.kd import kd_loss
+from kd_bench.methods.losses import cross_entropy, full_precision
 from kd_bench.models.features import FeatureTap, Outputs
-from kd_bench.types import NonNegative, Positive
 
 
 def vkd_loss(projected: Tensor, teacher_embedding: Tensor) -> Tensor:

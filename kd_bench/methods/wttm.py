@@ -3,12 +3,12 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from kd_bench.config.ranges import NonNegative, PositiveFraction
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy
 from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.losses import cross_entropy
 from kd_bench.methods.ttm import ttm_divergences
 from kd_bench.models.features import Outputs
-from kd_bench.types import NonNegative, PositiveFraction
 
 
 def power_sums(teacher_logits: Tensor, exponent: float) -> Tensor:

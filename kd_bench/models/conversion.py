@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from kd_bench.errors import ConfigError
-from kd_bench.models.checkpoints import NAMESPACE, read_weights, save_tensors, weights_sha256
+from kd_bench.models.weights import NAMESPACE, read_weights, save_tensors, weights_sha256
 
 
 class Nothing:

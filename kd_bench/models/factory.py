@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from kd_bench.config import MemberConfig, StudentConfig
+from kd_bench.config.schema import MemberConfig, StudentConfig
 from kd_bench.data.batch import DataSpec
 from kd_bench.errors import ConfigError, IntegrityError, nearest
 from kd_bench.models import cifar  # noqa: F401 - registers the CIFAR networks

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from kd_bench.data.batch import DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.models.cifar.base import CifarNetwork
+from kd_bench.models.cifar.network import CifarNetwork
 
 
 class Outputs(NamedTuple):

@@ -1,1 +1,1 @@
-"""Runs: what names them, where they live, in which state they are, and the record they leave."""
+"""One run from its configuration to its record, and the runs that it learns from."""

@@ -12,7 +12,7 @@ import torch
 
 from kd_bench.data import cifar
 from kd_bench.data.cifar import Cifar10, Cifar100
-from kd_bench.data.pickles import read_pickle
+from kd_bench.data.reading.pickles import read_pickle
 
 from .formats import below, cifar10, cifar100, cifar_images, place, python2_pickle, tar_gz
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from kd_bench.cli import main
-from kd_bench.config import check
+from kd_bench.cli.main import main
+from kd_bench.config.check import check
+from kd_bench.config.paths import CONF
 from kd_bench.data import cifar, presence
 from kd_bench.errors import ConfigError
-from kd_bench.paths import CONF
-from kd_bench.runs.fingerprint import determining, fingerprint
+from kd_bench.results.records.fingerprint import determining, fingerprint
 
 from .formats import below, cifar10, fashion, place, tar_gz, tiny_imagenet
 
@@ -134,7 +134,9 @@ def test_the_list_says_what_is_present(data, capsys):
 
 
 def test_the_list_needs_no_torch():
-    code = "import sys; from kd_bench.cli import main; main(['list', 'datasets']); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from kd_bench.cli.main import main; main(['list', 'datasets']); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30).returncode == 0
 
 

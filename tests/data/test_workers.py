@@ -122,7 +122,7 @@ RUN = [
 
 
 def test_a_run_is_the_same_wherever_its_images_lie_and_whoever_decodes_them(compose, tmp_path):
-    from kd_bench.train import run
+    from kd_bench.runs.run import run
 
     records = []
     for number, more in enumerate(

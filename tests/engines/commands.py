@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kd_bench.runs.record import RECORD_FILE, Record, read_record
+from kd_bench.results.records.record import RECORD_FILE, Record, read_record
 
 FAST = [
     "student=resnet8_cifar",

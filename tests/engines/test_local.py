@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engines.commands import FAST, Command, lines_of, needs, records, under_way, wait_for
-from kd_bench.runs.states import process_is_gone, read_state
+from kd_bench.results.records.states import process_is_gone, read_state
 
 pytestmark = pytest.mark.slow
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from engines.commands import FAST, Command, lines_of, needs, records, wait_for
-from kd_bench.recomposing import command
-from kd_bench.runs.record import RECORD_FILE
+from kd_bench.results.records.command import command
+from kd_bench.results.records.record import RECORD_FILE
 
 pytestmark = [pytest.mark.slow, needs("optuna", "hydra-optuna-sweeper")]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}

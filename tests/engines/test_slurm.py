@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engines.commands import FAST, Command, lines_of, needs, records, under_way, wait_for
-from kd_bench.runs.states import read_state
+from kd_bench.results.records.states import read_state
 
 HERE = Path(__file__).parent
 DAEMONS = ("slurmctld", "slurmd", "munged")

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from taps import make_tap
+from support.taps import make_tap
 from torch import nn
 
 from kd_bench.data.batch import DataSpec
@@ -10,9 +10,9 @@ from kd_bench.evaluation.efficiency import adapter_parameters, file_bytes, macs,
 from kd_bench.methods.byot import BYOT
 from kd_bench.methods.fitnet import FitNet
 from kd_bench.methods.kd import KD
-from kd_bench.models.checkpoints import save_tensors
 from kd_bench.models.ensemble import Ensemble
 from kd_bench.models.features import FeatureTap
+from kd_bench.models.weights import save_tensors
 
 SPEC = DataSpec(10, (8, 8), (0.3,) * 3, (0.4,) * 3)
 

@@ -10,13 +10,7 @@ from scipy.stats import entropy
 from sklearn.metrics import accuracy_score, cohen_kappa_score
 
 from evaluation.problems import one_hot, problem, softmax
-from kd_bench.evaluation.fidelity import (
-    correctness_kappa,
-    fidelity_metrics,
-    jensen_shannon,
-    kl_divergence,
-    linear_cka,
-)
+from kd_bench.evaluation.fidelity import correctness_kappa, fidelity_metrics, jensen_shannon, kl_divergence, linear_cka
 from kd_bench.evaluation.metrics import split_metrics
 
 PAIRS = [(300, 10, 1.0), (300, 10, 6.0), (257, 100, 2.0), (200, 2, 1.0), (1, 6, 1.0)]

@@ -9,9 +9,9 @@ from kd_bench.data.batch import Batch
 from kd_bench.evaluation import full, transfer
 from kd_bench.evaluation.fidelity import kl_divergence, linear_cka
 from kd_bench.evaluation.predictions import embed, predict
-from kd_bench.restoring import restore
-from kd_bench.runs.record import RECORD_FILE, Record, read_record
-from kd_bench.train import run
+from kd_bench.results.records.record import RECORD_FILE, Record, read_record
+from kd_bench.runs.restore import restore
+from kd_bench.runs.run import run
 
 FAST = ["recipe.epochs=2", "dataset.train_samples=200", "logger=none", "trainer.progress=none", "trainer.threads=1"]
 WITHOUT_LATENCY = "evaluation.sections=[embeddings,train_fidelity,corruptions,transfer]"

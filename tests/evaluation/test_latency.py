@@ -7,13 +7,13 @@ import pytest
 import torch
 from scipy import stats
 
-from kd_bench.config import check
+from kd_bench.config.check import check
 from kd_bench.errors import IntegrityError, KDBenchError
 from kd_bench.evaluation import latency
 from kd_bench.evaluation.latency import Job, Measured, measure, ratio, speed, throughput, timed_in_turn
-from kd_bench.runs.record import RECORD_FILE, read_record
-from kd_bench.teachers import from_record
-from kd_bench.train import run
+from kd_bench.results.records.record import RECORD_FILE, read_record
+from kd_bench.runs.run import run
+from kd_bench.training.teachers import from_record
 
 CPU = torch.device("cpu")
 

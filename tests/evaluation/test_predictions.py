@@ -6,15 +6,15 @@ import torch
 from safetensors.torch import save_file
 from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
-from taps import make_tap
+from support.taps import make_tap
 
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import Diverged, IntegrityError
 from kd_bench.evaluation.evaluate import metrics_of
 from kd_bench.evaluation.predictions import load_predictions, predict
 from kd_bench.methods.byot import BYOT
-from kd_bench.runs.directory import PREDICTIONS_FILE
-from kd_bench.train import run
+from kd_bench.results.records.directory import PREDICTIONS_FILE
+from kd_bench.runs.run import run
 
 SPEC = DataSpec(10, (8, 8), (0.3,) * 3, (0.4,) * 3)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 from scipy.special import logsumexp
-from taps import make_tap
+from support.taps import make_tap
 
 from kd_bench.data.batch import DataSpec
 from kd_bench.data.digits import Digits

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from figures import figure  # noqa: F401, a fixture
+from support.figures import figure  # noqa: F401, a fixture
 
 
 class Marked:

@@ -7,10 +7,10 @@ import torch
 
 from kd_bench.errors import Diverged
 from kd_bench.methods.scratch import Scratch
-from kd_bench.runs.directory import PREDICTIONS_FILE
-from kd_bench.runs.record import RECORD_FILE
-from kd_bench.runs.states import read_state
-from kd_bench.train import run
+from kd_bench.results.records.directory import PREDICTIONS_FILE
+from kd_bench.results.records.record import RECORD_FILE
+from kd_bench.results.records.states import read_state
+from kd_bench.runs.run import run
 
 RUN = [
     *("recipe.epochs=2", "student=resnet8_cifar", "dataset.train_samples=100", "method=scratch", "teacher=none"),

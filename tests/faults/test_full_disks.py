@@ -6,15 +6,15 @@ import warnings
 import pytest
 import pytorch_lightning as pl
 
-import kd_bench.train
+import kd_bench.runs.run
 from kd_bench.errors import IntegrityError
-from kd_bench.runs.checkpoints import AtomicCheckpointIO, latest_checkpoint
-from kd_bench.runs.directory import PREDICTIONS_FILE, WEIGHTS_FILE
-from kd_bench.runs.record import RECORD_FILE
-from kd_bench.runs.states import read_state
-from kd_bench.studies.progress import ProgressFile, read_status, study_file
-from kd_bench.studies.tasks import Outcome, Task
-from kd_bench.train import run
+from kd_bench.results.records.directory import PREDICTIONS_FILE, WEIGHTS_FILE
+from kd_bench.results.records.record import RECORD_FILE
+from kd_bench.results.records.states import read_state
+from kd_bench.runs.run import run
+from kd_bench.runs.studies.progress import ProgressFile, read_status, study_file
+from kd_bench.runs.studies.tasks import Outcome, Task
+from kd_bench.training.checkpoints import AtomicCheckpointIO, latest_checkpoint
 
 from .conftest import fill
 
@@ -64,7 +64,7 @@ def test_too_small_a_disk_is_told_of_before_anything_is_trained(compose, disk):
 @pytest.mark.filterwarnings("ignore:.*state.json cannot be written")  # it says failed, or nothing new
 def test_a_full_disk_costs_what_was_being_written(compose, disk, whole, monkeypatch, figure, moment):
     runs = disk(8 << 20)
-    make = kd_bench.train.make_record
+    make = kd_bench.runs.run.make_record
 
     def make_and_fill(**arguments):
         record = make(**arguments)
@@ -74,7 +74,7 @@ def test_a_full_disk_costs_what_was_being_written(compose, disk, whole, monkeypa
     fill_at = {"checkpoint": FillAt(runs, 1), "predictions": FillAt(runs, None), "record": FillAt(runs, 99)}[moment]
     with monkeypatch.context() as patch:
         if moment == "record":
-            patch.setattr(kd_bench.train, "make_record", make_and_fill)
+            patch.setattr(kd_bench.runs.run, "make_record", make_and_fill)
         with pytest.raises(IntegrityError, match="cannot be written: No space left on device") as caught:
             run(compose(*RUN, f"paths.runs={runs}"), callbacks=(lambda: [fill_at],))
     assert caught.value.exit_code == 4

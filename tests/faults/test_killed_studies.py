@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from kd_bench.runs.directory import PREDICTIONS_FILE, WEIGHTS_FILE
-from kd_bench.runs.record import RECORD_FILE
-from kd_bench.runs.states import read_state
-from kd_bench.studies.progress import study_file
+from kd_bench.results.records.directory import PREDICTIONS_FILE, WEIGHTS_FILE
+from kd_bench.results.records.record import RECORD_FILE
+from kd_bench.results.records.states import read_state
+from kd_bench.runs.studies.progress import study_file
 
 KILLS = 10
 AT_THE_START = 2  # of the kills: while the study is planned

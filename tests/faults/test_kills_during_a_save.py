@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from runs.kills import killed
+from support.kills import killed
 
 from .conftest import fill
 

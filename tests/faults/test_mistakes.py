@@ -6,21 +6,21 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
-from taps import make_tap
+from support.taps import make_tap
 
-from kd_bench.building import build
-from kd_bench.cli import main
-from kd_bench.config import check
+from kd_bench.cli.main import main
+from kd_bench.config.check import check
+from kd_bench.config.paths import CONF
 from kd_bench.data.batch import DataSpec
 from kd_bench.errors import ConfigError, IntegrityError, Interrupted
 from kd_bench.evaluation.metrics import accuracy
 from kd_bench.methods.scratch import Scratch
-from kd_bench.paths import CONF
-from kd_bench.runs.record import RECORD_FILE, SCHEMA_FILE
-from kd_bench.runs.states import read_state
-from kd_bench.studies.grid import compose_study
-from kd_bench.teachers import check_teacher, describe_normalization
-from kd_bench.train import run
+from kd_bench.results.records.record import RECORD_FILE, SCHEMA_FILE
+from kd_bench.results.records.states import read_state
+from kd_bench.runs.run import run
+from kd_bench.runs.studies.grid import compose_study
+from kd_bench.training.pair import build
+from kd_bench.training.teachers import check_teacher, describe_normalization
 
 RUN = [
     *("recipe.epochs=2", "student=resnet8_cifar", "dataset.train_samples=100", "method=scratch", "teacher=none"),

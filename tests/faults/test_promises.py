@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 import pytest
-from leaderboard.test_write import build_elsewhere, populate
+from results.leaderboard.test_write import build_elsewhere, populate
 
-from kd_bench.paths import CHECKOUT
+from kd_bench.config.paths import CHECKOUT
 
-HOSTILE = ["tests/test_untrusted.py", "tests/models/test_conversion.py", "tests/models/test_checkpoint_formats.py"]
-TRACED = ["tests/test_tracing.py", "tests/test_verifying.py", "tests/checking"]
+HOSTILE = ["tests/untrusted/test_inputs.py", "tests/models/test_conversion.py", "tests/models/test_weight_formats.py"]
+TRACED = ["tests/results/test_trace.py", "tests/runs/test_verify.py", "tests/checking"]
 BUILDS = 6
 PLACES = [("UTC", "C"), ("Asia/Kolkata", "de_DE.UTF-8"), ("America/New_York", "C.UTF-8")]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 
+from kd_bench.config.paths import CONF
 from kd_bench.errors import Preempted
-from kd_bench.paths import CONF
-from kd_bench.runs.directory import HEAD_FILE, PREDICTIONS_FILE, WEIGHTS_FILE
-from kd_bench.runs.record import RECORD_FILE
-from kd_bench.runs.states import read_state
-from kd_bench.train import run
+from kd_bench.results.records.directory import HEAD_FILE, PREDICTIONS_FILE, WEIGHTS_FILE
+from kd_bench.results.records.record import RECORD_FILE
+from kd_bench.results.records.states import read_state
+from kd_bench.runs.run import run
 
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 RUN = [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kd_bench.runs.directory import PREDICTIONS_FILE, WEIGHTS_FILE
+from kd_bench.results.records.directory import PREDICTIONS_FILE, WEIGHTS_FILE
 
 RUN = [
     *("recipe.epochs=3", "recipe.batch_size=32", "student=resnet8_cifar", "dataset.train_samples=100"),

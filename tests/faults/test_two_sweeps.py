@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from kd_bench.runs.record import RECORD_FILE, read_record
+from kd_bench.results.records.record import RECORD_FILE, read_record
 
 SWEEP = [
     *("recipe.epochs=1", "student=resnet8_cifar", "dataset.train_samples=100", "method=scratch", "teacher=none"),

@@ -4,10 +4,10 @@ import sys
 import time
 from pathlib import Path
 
-from leaderboard.factory import make_record
+from support.records import make_record
 
-from kd_bench.runs.directory import claim, finished
-from kd_bench.runs.record import RECORD_FILE, write_record
+from kd_bench.results.records.directory import claim, finished
+from kd_bench.results.records.record import RECORD_FILE, write_record
 
 RECORDS = 100
 

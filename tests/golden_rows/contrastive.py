@@ -6,10 +6,10 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy
 from kd_bench.methods.base import Progress, TrainingSet
 from kd_bench.methods.crd import CRD
 from kd_bench.methods.kd import kd_loss
+from kd_bench.methods.losses import cross_entropy
 from kd_bench.methods.sskd import SSKD, for_rotated, kept, kept_kd_loss, rotated, similarities, upright
 from kd_bench.models.features import Outputs
 

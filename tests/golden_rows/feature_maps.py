@@ -21,7 +21,7 @@ from kd_bench.methods.nst import NST, nst_loss
 from kd_bench.methods.ofd import OFD, margins
 from kd_bench.methods.reviewkd import ReviewKD
 from kd_bench.methods.vid import VID
-from kd_bench.models.cifar.base import CifarNetwork
+from kd_bench.models.cifar.network import CifarNetwork
 from kd_bench.models.features import Outputs
 
 from .given import Arrays, Case, Row, numbered

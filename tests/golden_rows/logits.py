@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy, logit_pair
 from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.ctkd import CTKD, adversarial_temperature
 from kd_bench.methods.dist import DIST, dist_losses
 from kd_bench.methods.dkd import DKD, other_classes_loss, target_class_loss
 from kd_bench.methods.kd import KD, kd_loss
+from kd_bench.methods.losses import cross_entropy, logit_pair
 from kd_bench.methods.mlld import MLLD
 from kd_bench.methods.ofa import OFA, ofa_loss
 from kd_bench.methods.ttm import TTM, ttm_divergences

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from kd_bench.data.batch import Batch
-from kd_bench.losses import cross_entropy
 from kd_bench.methods.base import Progress
 from kd_bench.methods.byot import BYOT, exit_feature_loss, exit_soft_loss
 from kd_bench.methods.cskd import CSKD, class_wise_loss
+from kd_bench.methods.losses import cross_entropy
 from kd_bench.methods.pskd import PSKD, mixed_targets
 from kd_bench.methods.tfkd_reg import TfKDReg
 from kd_bench.methods.tfkd_self import TfKDSelf

@@ -9,15 +9,16 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from kd_bench.building import Pair, build, make_module
-from kd_bench.config import RunConfig, check
+from kd_bench.config.check import check
+from kd_bench.config.paths import CONF
+from kd_bench.config.schema import RunConfig
 from kd_bench.data.batch import Batch
-from kd_bench.distillation import DistillationModule
 from kd_bench.errors import ConfigError
 from kd_bench.methods.base import Progress, TrainingSet
 from kd_bench.models.features import Outputs
-from kd_bench.paths import CONF
-from kd_bench.teachers import FrozenTeacher
+from kd_bench.training.module import DistillationModule
+from kd_bench.training.pair import Pair, build, make_module
+from kd_bench.training.teachers import FrozenTeacher
 
 CHOICES = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 PAIRS: dict[str, dict[str, Any]] = {

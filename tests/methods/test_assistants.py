@@ -4,14 +4,14 @@ import pytest
 import torch
 from golden_rows.given import on_logits, run
 
-from kd_bench.building import build
-from kd_bench.config import check
+from kd_bench.config.check import check
 from kd_bench.errors import ConfigError
 from kd_bench.methods.base import Requirements
 from kd_bench.methods.dgkd import DGKD, staying
 from kd_bench.methods.takd import TAKD
 from kd_bench.models.ensemble import Ensemble
-from kd_bench.teachers import assistant_run
+from kd_bench.runs.lineage import assistant_run
+from kd_bench.training.pair import build
 
 from . import slow
 from .pairs import built

@@ -3,7 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from kd_bench.paths import CONF
+from kd_bench.config.paths import CONF
 
 COMBINED = "kd_bench.methods.combined.Combined"
 COMBINATIONS = sorted(

@@ -5,8 +5,7 @@ import torch
 from golden_rows.given import adapt, outputs, run
 from torch import Tensor
 
-from kd_bench.building import build
-from kd_bench.config import check
+from kd_bench.config.check import check
 from kd_bench.errors import ConfigError
 from kd_bench.methods.at import AT
 from kd_bench.methods.base import Progress
@@ -17,6 +16,7 @@ from kd_bench.methods.fitnet_two_stage import FitNetTwoStage
 from kd_bench.methods.kd import KD
 from kd_bench.methods.label_smoothing import LabelSmoothing
 from kd_bench.methods.scratch import Scratch
+from kd_bench.training.pair import build
 
 from .pairs import built
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kd_bench.distillation import in_float32
-from kd_bench.teachers import FrozenTeacher
+from kd_bench.training.module import in_float32
+from kd_bench.training.teachers import FrozenTeacher
 
 from .pairs import CHOICES, PAIRS, Built, built, optimizer_of, same, state_of
 

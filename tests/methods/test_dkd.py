@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kd_bench.losses import kl_divergence
 from kd_bench.methods.dkd import DKD, other_classes_loss, target_class_loss
+from kd_bench.methods.losses import kl_divergence
 
 from . import slow
 from .slow import random_labels, random_logits, reproducible

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kd_bench.building import build
-from kd_bench.config import check
+from kd_bench.config.check import check
 from kd_bench.errors import ConfigError
 from kd_bench.methods.ab import Connector, ab_loss
 from kd_bench.methods.fsp import flow_matrix, fsp_losses
 from kd_bench.methods.ft import factor_loss
+from kd_bench.training.pair import build
 
 from .pairs import built, optimizer_of, state_of
 from .slow import mean

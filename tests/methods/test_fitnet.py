@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from kd_bench.building import build
-from kd_bench.config import check
+from kd_bench.config.check import check
 from kd_bench.errors import ConfigError
 from kd_bench.methods.fitnet import Regressor, hint_loss
+from kd_bench.training.pair import build
 
 from .pairs import built
 

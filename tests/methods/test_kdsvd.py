@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from kd_bench.building import build
-from kd_bench.config import check
+from kd_bench.config.check import check
 from kd_bench.errors import ConfigError
 from kd_bench.methods.kdsvd import aligned_vectors, as_matrix, right_singular_vectors, teacher_vectors
+from kd_bench.training.pair import build
 
 
 def random_matrix(*shape: int, seed: int = 0) -> Tensor:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.special import rel_entr
 from torch.nn import functional as F
 
-from kd_bench.losses import kl_divergence, soft_cross_entropy, standardized, without_target
 from kd_bench.methods.kd import KD, kd_loss
 from kd_bench.methods.label_smoothing import label_smoothing_loss
+from kd_bench.methods.losses import kl_divergence, soft_cross_entropy, standardized, without_target
 from kd_bench.methods.scratch import Scratch
 from kd_bench.methods.tfkd_reg import tfkd_reg_loss
 from kd_bench.methods.tfkd_self import tfkd_self_loss

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.losses import soft_cross_entropy
 from kd_bench.methods.base import Progress
+from kd_bench.methods.losses import soft_cross_entropy
 from kd_bench.methods.ofa import OFA, ofa_loss, spread
 from kd_bench.models.features import Outputs
 

@@ -11,10 +11,10 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from kd_bench.building import build
-from kd_bench.config import check
+from kd_bench.config.check import check
 from kd_bench.errors import ConfigError
 from kd_bench.methods.ofd import OFD, margins, ofd_loss
+from kd_bench.training.pair import build
 
 from .pairs import built
 from .slow import mean

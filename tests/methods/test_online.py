@@ -18,7 +18,7 @@ from kd_bench.methods.base import Progress
 from kd_bench.methods.dml import DML, mutual_loss
 from kd_bench.methods.kdcl import KDCL, min_logits
 from kd_bench.methods.one import ONE, gated_logits
-from kd_bench.teachers import TrainedAlong
+from kd_bench.training.teachers import TrainedAlong
 
 from . import slow
 from .pairs import MIDDLE, Built, built

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from kd_bench.data.batch import Batch
 from kd_bench.errors import ConfigError
-from kd_bench.losses import sigmoid_warm_up
 from kd_bench.methods.base import Progress, TrainingSet
 from kd_bench.methods.cskd import CSKD, class_wise_loss
 from kd_bench.methods.dlb import DLB, last_batch_loss
+from kd_bench.methods.losses import sigmoid_warm_up
 from kd_bench.methods.mean_teacher import MeanTeacher, consistency_loss
 from kd_bench.methods.pskd import PSKD
 from kd_bench.methods.uskd import USKD, own_target_loss, rank_labels

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kd_bench.losses import kl_divergence
+from kd_bench.methods.losses import kl_divergence
 from kd_bench.methods.ttm import TTM, ttm_divergences
 from kd_bench.methods.wttm import WTTM, power_sums, wttm_loss
 

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import timm
 import torch
-from taps import make_tap
+from support.taps import make_tap
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kd_bench.config.paths import CONF
 from kd_bench.data.batch import DataSpec
 from kd_bench.errors import ConfigError
 from kd_bench.evaluation.efficiency import macs
 from kd_bench.models.cifar.resnet import ResNet
 from kd_bench.models.cifar.wide_resnet import WideResNet
 from kd_bench.models.features import FeatureTap
-from kd_bench.paths import CONF
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 NETWORKS = {path.stem: json.loads(path.read_text()) for path in sorted((GOLDEN / "networks").glob("*.json"))}

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import timm
 import torch
-from hostile import Call
 from safetensors import safe_open
+from support.hostile import Call
 
-from kd_bench.cli import main
+from kd_bench.cli.main import main
 from kd_bench.errors import IntegrityError
 from kd_bench.models import cifar  # noqa: F401 - registers the CIFAR networks
-from kd_bench.models.checkpoints import load_strictly, read_weights, weights_sha256
 from kd_bench.models.conversion import Nothing, convert
+from kd_bench.models.weights import load_strictly, read_weights, weights_sha256
 
 
 def state(seed: int = 0) -> dict[str, torch.Tensor]:
@@ -147,7 +147,7 @@ def test_a_missing_file_is_one_line(tmp_path, monkeypatch, capsys):
 
 def test_help_does_not_wait_for_torch():
     program = (
-        "import sys\nfrom kd_bench.cli import main\ntry:\n    main(['convert', '--help'])\nexcept SystemExit:\n"
+        "import sys\nfrom kd_bench.cli.main import main\ntry:\n    main(['convert', '--help'])\nexcept SystemExit:\n"
         "    print(sorted({'torch', 'timm', 'safetensors'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -9,20 +9,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score
-from taps import make_tap
+from support.taps import make_tap
 from torch import Tensor
 
-from kd_bench.config import check
+from kd_bench.config.check import check
 from kd_bench.data.batch import DataSpec
 from kd_bench.errors import IntegrityError
 from kd_bench.models.ensemble import Ensemble
 from kd_bench.models.features import FeatureTap
-from kd_bench.runs.directory import PREDICTIONS_FILE
-from kd_bench.runs.fingerprint import fingerprint
-from kd_bench.runs.record import RECORD_FILE, Record, read_record
-from kd_bench.runs.states import read_state
-from kd_bench.teachers import FrozenTeacher
-from kd_bench.train import run
+from kd_bench.results.records.directory import PREDICTIONS_FILE
+from kd_bench.results.records.fingerprint import fingerprint
+from kd_bench.results.records.record import RECORD_FILE, Record, read_record
+from kd_bench.results.records.states import read_state
+from kd_bench.runs.run import run
+from kd_bench.training.teachers import FrozenTeacher
 
 SPEC = DataSpec(10, (8, 8), (0.3, 0.3, 0.3), (0.4, 0.4, 0.4))
 NETWORKS = Path(__file__).parent.parent / "golden" / "networks"

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from taps import make_tap
+from support.taps import make_tap
 from torch import Tensor, nn
 
 from kd_bench.data.batch import DataSpec

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from kd_bench.data.batch import DataSpec
 from kd_bench.errors import IntegrityError
 from kd_bench.models import cifar  # noqa: F401 - registers the CIFAR networks
-from kd_bench.models.checkpoints import load_strictly, read_weights
 from kd_bench.models.features import FeatureTap
+from kd_bench.models.weights import load_strictly, read_weights
 
 NETWORKS = Path(__file__).parent.parent / "golden/networks"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kd_bench.models.cifar.base import (
+from kd_bench.models.cifar.network import (
     CifarNetwork,
     StageOutputs,
     default_cfgs_of,

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kd_bench.models.cifar.base import CifarNetwork, StageOutputs, default_cfgs_of, register, relu, stage_info
+from kd_bench.models.cifar.network import CifarNetwork, StageOutputs, default_cfgs_of, register, relu, stage_info
 
 WIDTHS = (64, 128, 256, 512)
 STRIDES = (1, 2, 2, 2)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd_bench.models.cifar.base import CifarNetwork, StageOutputs, default_cfgs_of, register, relu, stage_info
+from kd_bench.models.cifar.network import CifarNetwork, StageOutputs, default_cfgs_of, register, relu, stage_info
 
 STEM = 24
 WIDTHS = (240, 480, 960)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kd_bench.models.cifar.base import CifarNetwork, StageOutputs, default_cfgs_of, register, relu, stage_info
+from kd_bench.models.cifar.network import CifarNetwork, StageOutputs, default_cfgs_of, register, relu, stage_info
 from kd_bench.models.cifar.shufflenet_v1 import channel_shuffle
 
 STEM, LAST = 24, 1024

@@ -1,0 +1,165 @@
+"""``kd-bench train`` as a Hydra application: overrides, ``-m`` sweeps, launchers, ``--cfg``, shell completion.
+
+Hydra's own errors become one line; ours pass through it. What becomes of the jobs of a sweep:
+``kd_bench/runs/studies/sweep.py``.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from kd_bench.config.explain import explain, value_of
+from kd_bench.config.guard import check_hydra
+from kd_bench.config.overrides import refuse_doubles
+from kd_bench.config.paths import CONF
+from kd_bench.data.presence import require
+from kd_bench.errors import ConfigError, Interrupted, KDBenchError, Preempted, SweepError
+from kd_bench.runs.studies.search import found
+from kd_bench.runs.studies.sweep import (
+    Carried,
+    CheckedSweep,
+    Sweep,
+    failure_lines,
+    hand_back,
+    is_grid,
+    is_in_this_process,
+    leave_outcome,
+)
+from kd_bench.training.signals import stop_signals
+
+
+def train(arguments: list[str]) -> int:
+    """Run the application on ``arguments``.
+
+    Raises:
+        KDBenchError: the expected failures of a single run, a wrong configuration, or SweepError.
+        Interrupted: stopped by a signal.
+    """
+    # Hydra reports errors itself and exits unless asked not to.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv = [sys.argv[0], *arguments]
+    config_dir = value_of("--config-dir", arguments)
+    if config_dir:
+        # Plugins that lie in or beside a folder of configurations are found.
+        sys.path += [os.path.abspath(config_dir), os.path.dirname(os.path.abspath(config_dir))]
+        refuse_doubles(Path(config_dir))
+    CheckedSweep.forget()
+    ended_by: Exception | None = None
+    try:
+        check_hydra(arguments)
+        with stop_signals():
+            _run_hydra()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, arguments)) from error
+    except Exception as error:
+        if CheckedSweep.started is None:
+            raise
+        ended_by = error
+    sweep: Sweep | None = CheckedSweep.started
+    lines = failure_lines(sweep, ended_by) if sweep else []
+    if sweep and (line := found(sweep.folder)):
+        print(line, flush=True)
+    for line in lines[:-1]:
+        print(f"kd-bench: {line}", file=sys.stderr)
+    if lines:
+        raise SweepError(lines[-1]) from ended_by
+    return 0
+
+
+def _run_hydra() -> None:
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(job)()
+    except Carried as carrier:
+        raise carrier.failure from carrier.failure.__cause__
+    except KeyboardInterrupt as error:
+        raise Interrupted("stopped by the user; the same command resumes") from error
+
+
+def job(cfg: DictConfig) -> float | None:
+    """One job, in whatever process the launcher runs it.
+
+    Returns:
+        Validation top-1 of the weights in the headline, for sweepers that tune. None if the job of a grid failed: an
+        error would keep some launchers from starting the others.
+
+    Raises:
+        Carried: a single run has failed.
+        KDBenchError: a job has failed whose sweeper wants to know.
+        Interrupted: stopped, and with it the jobs that this process would have run.
+    """
+    in_a_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    os.chdir(HydraConfig.get().runtime.cwd)  # the workers of a standing cluster begin somewhere else
+    try:
+        # A launcher that gave up may have left jobs behind that are still running.
+        run_id, top1 = _trained(cfg, wait=in_a_sweep and not is_in_this_process(HydraConfig.get()))
+    except Interrupted as stop:
+        if not in_a_sweep or is_in_this_process(HydraConfig.get()):
+            raise
+        failure = _not_handed_back(stop)
+    except (Exception, SystemExit) as error:
+        # A method that leaves the process would take the rest of a sweep along.
+        if not isinstance(error, KDBenchError | SystemExit):
+            traceback.print_exc()
+        failure = error if isinstance(error, KDBenchError) else KDBenchError(f"{type(error).__name__}: {error}")
+        if not in_a_sweep:
+            raise Carried(failure) from error
+    else:
+        if in_a_sweep:
+            leave_outcome(run_id=run_id, validation_top1=top1)
+        return top1
+    leave_outcome(" ".join(str(failure).split()))
+    if not is_grid(HydraConfig.get()):
+        raise failure
+    return None
+
+
+def _trained(cfg: DictConfig, wait: bool) -> tuple[str, float]:
+    """The run's id and its validation top-1.
+
+    Args:
+        wait: until another process that trains this very run is done.
+    """
+    _check_presence(cfg)
+    from kd_bench.runs.run import run
+
+    record = run(cfg, wait=wait)
+    return record.run_id, record.headline().validation.top1
+
+
+def _not_handed_back(stop: Interrupted) -> KDBenchError:
+    """What to report of a job that was stopped and could not be queued again."""
+    try:
+        if isinstance(stop, Preempted):
+            hand_back(stop)
+    except Exception as error:  # submitit's reason
+        return KDBenchError(str(error))
+    return KDBenchError(str(stop))
+
+
+def _check_presence(cfg: DictConfig) -> None:
+    """Absent data are told of within a second. A configuration that cannot be read is left to its own check."""
+    with suppress(OmegaConfBaseException):
+        require(cfg.dataset.source)
+
+
+def complete(arguments: list[str], commands: Iterable[str]) -> int:
+    """Shell completion: of the command's name here, of everything behind ``train`` by Hydra."""
+    line = os.environ.get("COMP_LINE", "")
+    words = line.split(" ")
+    if "query=" in " ".join(arguments) and len(words) <= 2:
+        print(" ".join(name for name in commands if name.startswith(words[-1])))
+        return 0
+    if len(words) > 2 and words[1] != "train":
+        return 0
+    os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])
+    return train(arguments)

@@ -1,0 +1,52 @@
+"""A whole study."""
+
+import argparse
+
+HELP = "Run a study: its whole grid, resumed where it was left, each run in a process of its own."
+EXAMPLE = "kd-bench study demo --jobs 2"
+# What Hydra's launchers know nothing of, with the defaults.
+OWN = {"jobs": 1, "retry": 0, "timeout": None, "max_failures": None}
+OWN |= dict.fromkeys(("dry_run", "skip_refused", "fail_fast"), False)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="of a folder in experiments/, or the path of a folder with a study.yaml")
+    parser.add_argument("overrides", nargs="*", help="of every run, as for train: recipe.epochs=10 paths.runs=DIR")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs and their estimated cost, train nothing")
+    parser.add_argument("--skip-refused", action="store_true", help="leave out pairs that a method refuses, and say so")
+    parser.add_argument("--retry", type=int, default=0, metavar="N", help="further attempts for a run that failed")
+    parser.add_argument("--fail-fast", action="store_true", help="stop at the first failed run")
+    parser.add_argument("--max-failures", type=int, default=None, metavar="N", help="stop after N failed runs")
+    parser.add_argument("--timeout", type=float, default=None, metavar="MINUTES", help="for one attempt at one run")
+
+
+def run(options: argparse.Namespace) -> int:
+    from kd_bench.runs.studies.grid import is_for_hydra
+    from kd_bench.runs.studies.running import cost_lines, planned, run_study
+    from kd_bench.runs.studies.scheduling import Options
+
+    if is_for_hydra(options.name, options.overrides):
+        return _run_by_hydra(options)
+    if options.dry_run:
+        tasks, _ = planned(options.name, options.overrides, estimate=True, skip_refused=options.skip_refused)
+        print("\n".join(cost_lines(tasks, options.jobs)))
+        return 0
+    limit = 1 if options.fail_fast else options.max_failures
+    how = Options(options.jobs, options.retry, limit, options.timeout)
+    runs = run_study(options.name, options.overrides, how, options.skip_refused)
+    print(f"all runs are finished; board: kd-bench leaderboard --records {runs}")
+    return 0
+
+
+def _run_by_hydra(options: argparse.Namespace) -> int:
+    """On a launcher, or as a search."""
+    from kd_bench.cli.hydra_app import train
+    from kd_bench.errors import ConfigError
+    from kd_bench.runs.studies.grid import study_folder
+
+    for flag, default in OWN.items():
+        if getattr(options, flag) != default:
+            name = f"--{flag.replace('_', '-')}"
+            raise ConfigError(f"{name}: not with hydra/launcher=... or a search, which have settings of their own")
+    return train(["--config-dir", str(study_folder(options.name)), "--config-name", "study", "-m", *options.overrides])

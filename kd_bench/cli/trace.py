@@ -1,0 +1,28 @@
+"""From a number to what made it."""
+
+import argparse
+import json
+from pathlib import Path
+
+HELP = "Show the runs behind a cell of a leaderboard: configuration, code, data, weights, and the command for each."
+EXAMPLE = "kd-bench trace digits/wrn_16_2_cifar--resnet8_cifar/kd/seed0"
+DEFAULT = (Path("runs"), Path("results/records"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "cell", metavar="CELL", help="a run id, or DATASET/TEACHER--STUDENT/METHOD[/seedK] as in results/records"
+    )
+    parser.add_argument(
+        "--records", type=Path, default=None, metavar="DIR", help="(default: runs, then results/records)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def run(options: argparse.Namespace) -> int:
+    from kd_bench.results.trace import as_text, facts, trace
+
+    found = [folder for folder in DEFAULT if folder.is_dir()]
+    runs = trace(options.cell, [options.records] if options.records or not found else found)
+    print(json.dumps([facts(each) for each in runs], indent=1) if options.json else as_text(options.cell, runs))
+    return 0

@@ -1,0 +1,270 @@
+"""Checks of a composed configuration.
+
+``check`` turns what Hydra composed into a ``RunConfig`` or raises one line that names the key, the value and what is
+allowed, before any data is touched. Nothing changes a value afterwards.
+"""
+
+import importlib
+import inspect
+import math
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Union, get_args
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic.errors import PydanticUserError
+
+from kd_bench.config.schema import UNRECORDED, Node, RunConfig
+from kd_bench.errors import ConfigError, nearest
+
+# Where a `_target_` may point, by its place in the configuration. Modules named in `plugins` may stand in two of them.
+ALLOWED_TARGETS: dict[str, tuple[str, ...]] = {
+    "method": ("kd_bench.methods.",),
+    "dataset.source": ("kd_bench.data.",),
+    "recipe.optimizer": ("torch.optim.",),
+    "recipe.scheduler": ("torch.optim.lr_scheduler.",),
+    "logger": ("kd_bench.training.trackers.",),
+}
+_PLUGIN_SLOTS = ("method", "dataset.source")
+# Hydra's other ways to say what becomes of a node.
+INSTANTIATION_KEYS = ("_partial_", "_args_", "_recursive_", "_convert_")
+
+
+def check(cfg: DictConfig) -> RunConfig:
+    """Check a composed configuration as far as that is possible without building anything.
+
+    Raises:
+        ConfigError: one line with every problem found.
+    """
+    container = _resolved(cfg)
+    _check_values(container)
+    config: RunConfig = _validated(RunConfig, container, "")
+    if bool(config.tuning.trials) != bool(config.tuning.space):
+        found = f"tuning.trials={config.tuning.trials}, tuning.space={config.tuning.space}"
+        raise ConfigError(f"{found}: a search has both, the number of its runs and what they chose from")
+    load_plugins(config.plugins)
+    slots = {
+        "method": config.method,
+        "dataset.source": config.dataset.source,
+        "recipe.optimizer": config.recipe.optimizer,
+        "recipe.scheduler": config.recipe.scheduler,
+        "logger": config.logger,
+    }
+    targets: set[str] = set()
+    checked = {
+        slot: _checked_node(slot, node, config.plugins, targets) for slot, node in slots.items() if node is not None
+    }
+    _check_no_other_targets(container, targets)
+    recipe = config.recipe.model_copy(
+        update={"optimizer": checked["recipe.optimizer"], "scheduler": checked.get("recipe.scheduler")}
+    )
+    dataset = config.dataset.model_copy(update={"source": checked["dataset.source"]})
+    update = {"method": checked["method"], "logger": checked["logger"], "recipe": recipe, "dataset": dataset}
+    return config.model_copy(update=update)
+
+
+def load_plugins(plugins: list[str]) -> None:
+    """Import the modules that the user named. They are looked for in the working directory too.
+
+    Raises:
+        ConfigError: a module that is missing or fails at import, with its own reason.
+    """
+    here = str(Path.cwd())
+    if plugins and here not in sys.path:
+        sys.path.append(here)
+    for name in plugins:
+        try:
+            importlib.import_module(name)
+        except (Exception, SystemExit) as error:  # whatever a foreign module may raise
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ConfigError(f"plugins: {name!r} cannot be imported: {reason}") from error
+
+
+def _resolved(cfg: DictConfig) -> Node:
+    for key, value in leaves(OmegaConf.to_container(cfg, resolve=False)):
+        if isinstance(value, str):
+            _check_interpolation(key, value)
+    try:
+        container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "the configuration"
+        raise ConfigError(f"{key}: {str(error).splitlines()[0]}") from error
+    assert isinstance(container, dict)
+    container.pop("hydra", None)
+    return {str(key): value for key, value in container.items()}
+
+
+def _check_interpolation(key: str, value: str) -> None:
+    """Values are stored in records and sent to trackers: nothing may bring secrets into them.
+
+    Outside of ``paths`` an interpolation may only name another value in plain words, and neither a path nor what may
+    hold one. The one resolver is that which gives the chosen files their names.
+    """
+    if key.startswith("paths.") or re.fullmatch(r"\$\{hydra:runtime\.choices\.\w+\}", value):
+        return
+    plain = re.findall(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}", value)
+    from_paths = key not in UNRECORDED and any(map(_may_hold_a_path, plain))
+    if len(plain) != value.count("${") or from_paths or any(name.split(".")[0] == "hydra" for name in plain):
+        raise ConfigError(
+            f"{key}={value!r}: environment variables, paths and resolvers are allowed below paths only, "
+            "since configurations are stored"
+        )
+
+
+def _may_hold_a_path(name: str) -> bool:
+    return name.split(".")[0] == "paths" or any(f"{key}.".startswith(f"{name}.") for key in UNRECORDED)
+
+
+def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of everything in a configuration that is neither a node nor a list."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from leaves(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for position, value in enumerate(node):
+            yield from leaves(value, f"{key}[{position}]")
+    else:
+        yield key, node
+
+
+def _check_values(container: Node) -> None:
+    for key, value in leaves(container):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key}={value}: must be a finite number")
+
+
+def _validated(model: type[BaseModel], value: Any, key: str) -> Any:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_problem(model, dict(e), key) for e in error.errors())) from None
+
+
+def _problem(model: type[BaseModel], error: dict[str, Any], prefix: str) -> str:
+    path = ".".join(str(part) for part in error["loc"])
+    key = f"{prefix}.{path}" if prefix else path
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(model, error["loc"][:-1])
+        hint = nearest(str(error["loc"][-1]), known) or f"; allowed: {', '.join(known) or 'none'}"
+        return f"{key}: unknown key{hint}"
+    if error["type"] == "missing":
+        return f"{key}: is missing"
+    message = error["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return f"{key}={error['input']!r}: {message}"
+
+
+def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)
+
+
+def _checked_node(key: str, node: Any, plugins: list[str], targets: set[str]) -> Node:
+    """Check a node with a ``_target_`` against the allow-list and the target's signature.
+
+    Args:
+        targets: takes the keys of the ``_target_``s that were checked.
+    """
+    if not isinstance(node, dict):
+        raise ConfigError(f"{key}={node!r}: should be a node with a _target_")
+    targets.add(f"{key}._target_")
+    slot = slot_of(key)
+    assert slot is not None  # the slots themselves are the ones that are checked, and what lies in them
+    target = _allowed_target(key, node, slot, plugins)
+    nested = {name: value for name, value in node.items() if name != "_target_" and _has_target(value)}
+    plain = {name: value for name, value in node.items() if name != "_target_" and name not in nested}
+    model = _signature_model(target, set(nested))
+    dump = _validated(model, {**plain, **dict.fromkeys(nested)}, key).model_dump(exclude_unset=True)
+    for name, value in nested.items():
+        dump[name] = {
+            part: _checked_node(f"{key}.{name}.{part}", child, plugins, targets) for part, child in value.items()
+        }
+    return {"_target_": node["_target_"], **dump}
+
+
+def _has_target(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(v, Mapping) and "_target_" in v for v in value.values())
+
+
+def slot_of(key: str) -> str | None:
+    """The slot of ``ALLOWED_TARGETS`` that a key lies in."""
+    return next((name for name in ALLOWED_TARGETS if f"{key}.".startswith(f"{name}.")), None)
+
+
+def allowed_targets(slot: str, plugins: list[str]) -> tuple[str, ...]:
+    """What a ``_target_`` in a slot may begin with."""
+    return ALLOWED_TARGETS[slot] + tuple(f"{name}." for name in plugins if slot in _PLUGIN_SLOTS)
+
+
+def _allowed_target(key: str, node: Node, slot: str, plugins: list[str]) -> Any:
+    path = node.get("_target_")
+    prefixes = allowed_targets(slot, plugins)
+    if not isinstance(path, str) or not path.startswith(prefixes):
+        allowed = ", ".join(f"{prefix}*" for prefix in prefixes)
+        hint = " (a module of your own goes into plugins=[...])" if slot in _PLUGIN_SLOTS else ""
+        raise ConfigError(f"{key}._target_={path!r}: is not allowed here; allowed: {allowed}{hint}")
+    module, _, attribute = path.rpartition(".")
+    try:
+        target = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError):
+        raise ConfigError(f"{key}._target_={path!r}: there is no such class") from None
+    # An imported name such as kd_bench.methods.kd.torch would lead out of the allowed modules again.
+    is_class = isinstance(target, type) or (slot == "logger" and inspect.isfunction(target))
+    if not is_class or not f"{target.__module__}.".startswith(prefixes):
+        raise ConfigError(f"{key}._target_={path!r}: is not a class of an allowed module")
+    if unfit := _unfit(slot, target):
+        raise ConfigError(f"{key}._target_={path!r}: {unfit}")
+    return target
+
+
+def _unfit(slot: str, target: Any) -> str:
+    """Why a class does not belong into its slot. Asked before anything is made of it, since making may do anything."""
+    bases = {f"{base.__module__}.{base.__qualname__}" for base in getattr(target, "__mro__", ())}
+    if slot == "method" and "kd_bench.methods.base.Method" not in bases:
+        return "is not a kd_bench.methods.base.Method"
+    if slot == "dataset.source" and not callable(getattr(target, "load", None)):
+        return "is no data source: it has no method `load`"
+    return ""
+
+
+def _signature_model(target: Any, nested: set[str]) -> type[BaseModel]:
+    """A pydantic model of a callable's keyword arguments; what the program itself passes is left out."""
+    own = target.__module__.startswith("torch.")
+    supplied = {"self", "params", "optimizer", "run"}
+    fields: dict[str, Any] = {}
+    parameters = inspect.signature(target, eval_str=not own).parameters.values()
+    for parameter in parameters:
+        if parameter.name in supplied or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        untyped = parameter.annotation is parameter.empty or isinstance(parameter.annotation, str)
+        annotation = Any if untyped or parameter.name in nested else _without_tensor(parameter.annotation)
+        fields[parameter.name] = (annotation, ... if parameter.default is parameter.empty else parameter.default)
+    # torch's annotations ask for tuples, which YAML does not have.
+    config = ConfigDict(extra="forbid", strict=not own, arbitrary_types_allowed=True)
+    try:
+        return create_model(target.__name__, __config__=config, **fields)
+    except PydanticUserError as error:
+        raise ConfigError(f"{target.__module__}.{target.__name__}: its signature cannot be checked: {error}") from error
+
+
+def _without_tensor(annotation: Any) -> Any:
+    """``float | Tensor``, as torch's optimizers have it, to ``float``: YAML has no tensors."""
+    members = get_args(annotation)
+    if not any(getattr(member, "__name__", "") == "Tensor" for member in members):
+        return annotation
+    return Union[tuple(member for member in members if getattr(member, "__name__", "") != "Tensor")]  # noqa: UP007
+
+
+def _check_no_other_targets(container: Node, targets: set[str]) -> None:
+    """No ``_target_`` but those that were checked, and none of Hydra's other instantiation keys anywhere."""
+    for key, value in leaves(container):
+        name = key.rpartition(".")[2]
+        if name in INSTANTIATION_KEYS or (name == "_target_" and key not in targets):
+            raise ConfigError(f"{key}={value!r}: is not allowed here")

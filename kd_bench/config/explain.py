@@ -1,0 +1,68 @@
+"""The sentence that explains an error of Hydra, and what of a command line it needs."""
+
+import os
+import re
+
+import hydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from kd_bench.config.composition import composing
+from kd_bench.config.paths import CONF
+from kd_bench.errors import nearest
+
+# What brings Hydra's launchers and sweepers; see docs/engines.md.
+EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
+EXTRAS |= {"ray_aws": "ray", "optuna": "optuna"}
+
+
+def explain(error: Exception, arguments: list[str]) -> str:
+    """One line that names the key, what was found and the nearest valid choice."""
+    cause: BaseException = error
+    while cause.__cause__ is not None and not isinstance(cause, MissingConfigException):
+        cause = cause.__cause__
+    if isinstance(cause, MissingConfigException) and cause.missing_cfg_file:
+        group, _, choice = cause.missing_cfg_file.rpartition("/")
+        if extra := EXTRAS.get(choice if group.startswith("hydra/") else ""):
+            return f"{group}={choice!r}: needs the extra: pip install 'kd-bench[{extra}]'"
+        options = [str(option) for option in cause.options or [] if not str(option).startswith("_")]
+        hint = nearest(choice, options) or f"; allowed: {', '.join(sorted(options))}"
+        return f"{group}={choice!r}: no such choice{hint}"
+    text = "\n".join(str(e) for e in (error, cause))
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return _unknown_key(match[1], arguments)
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(cause).__name__)
+
+
+def _unknown_key(key: str, arguments: list[str]) -> str:
+    parent, _, name = key.rpartition(".")
+    known = _keys(parent, arguments)
+    if name in known:
+        return f"{key}: has no such entry yet; add one with a plus: +{key}.NAME=VALUE or '+{key}={{NAME: VALUE}}'"
+    hint = nearest(name, known) or (f"; allowed: {', '.join(sorted(known))}" if known else "")
+    return f"{key}: unknown key{hint}"
+
+
+def _keys(parent: str, arguments: list[str]) -> list[str]:
+    """The keys below ``parent`` in the configuration that the chosen files alone give."""
+    choices = [a for a in arguments if re.fullmatch(r"[a-z]+=[\w/]+", a) and (CONF / a.partition("=")[0]).is_dir()]
+    config_dir = value_of("--config-dir", arguments)
+    search = [f"hydra.searchpath=[file://{os.path.abspath(config_dir)}]"] if config_dir else []
+    try:
+        with composing():
+            cfg = hydra.compose("train", overrides=[*choices, *search])
+    except (HydraException, OmegaConfBaseException):
+        return []
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    return [str(name) for name in node if name != "_target_"] if isinstance(node, DictConfig) else []
+
+
+def value_of(flag: str, arguments: list[str]) -> str | None:
+    """Return what follows an option such as ``--config-dir`` on a command line."""
+    for position, argument in enumerate(arguments):
+        if argument in (flag, "-cd") and position + 1 < len(arguments):
+            return arguments[position + 1]
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2]
+    return None

@@ -1,0 +1,1 @@
+"""Files of data sets: archives, pickles, image decoding, downloads."""

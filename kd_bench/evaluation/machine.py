@@ -1,0 +1,81 @@
+"""Where a run ran: code, packages, machine."""
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+if sys.platform != "win32":
+    import resource
+
+from kd_bench import __version__
+from kd_bench.config.paths import CHECKOUT
+from kd_bench.results.records.record import CodeInfo, Environment, Hardware
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "pytorch-lightning",
+    "hydra-core",
+    "wandb",
+    "numpy",
+    "scikit-learn",
+    "pillow",
+)
+
+
+@cache
+def code() -> CodeInfo:
+    """Version and, in a git checkout, commit and whether anything differs from it."""
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain") if commit else None
+    return CodeInfo(version=__version__, commit=commit or None, dirty=None if changes is None else bool(changes))
+
+
+def _git(*arguments: str) -> str | None:
+    if not (CHECKOUT / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "-C", CHECKOUT, *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+@cache
+def environment() -> Environment:
+    return Environment(python=platform.python_version(), packages={name: version(name) for name in _PACKAGES})
+
+
+def hardware(device: torch.device) -> Hardware:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return Hardware(
+        host=socket.gethostname(),
+        system=platform.platform(),
+        processor=_processor(),
+        device=name,
+        threads=torch.get_num_threads(),
+    )
+
+
+def peak_memory_bytes() -> int | None:
+    """Most memory that this process has held so far; None where the system does not say."""
+    if sys.platform == "win32":
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+@cache
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{models[0] if models else platform.machine()} x{os.cpu_count()}"

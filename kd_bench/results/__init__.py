@@ -1,0 +1,1 @@
+"""Everything that is a function of records. Nothing here imports torch."""

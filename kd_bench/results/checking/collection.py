@@ -1,0 +1,140 @@
+"""From files to checked records and their verification tiers."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from kd_bench.config.files import file_sha256
+from kd_bench.errors import ConfigError, IntegrityError
+from kd_bench.results.checking.consistency import is_plain_name
+from kd_bench.results.checking.known import Known, measured_problems
+from kd_bench.results.records.directory import PREDICTIONS_FILE
+from kd_bench.results.records.load import PUBLISHED_FILES
+from kd_bench.results.records.record import RECORD_FILE, Record, parsed_record
+from kd_bench.results.records.supplement import supplement_path, with_supplement
+
+# What a record is worth as evidence, from the best to the worst. Set here, from what is at hand, each time anew: what a
+# record says of itself does not count.
+#   reproduced  trained again with the same result; `kd-bench verify --retrain` alone says so
+#   checked     its files are at hand and unchanged, and the metrics follow from the predictions
+#   local       valid and without contradictions; there is nothing else to hold it against
+#   damaged     something about it cannot be
+Tier = Literal["reproduced", "checked", "local", "damaged"]
+Recompute = Callable[[Record, Path], list[str]]
+TIERS: tuple[Tier, ...] = ("reproduced", "checked", "local", "damaged")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file and what was found. ``note`` says why the tier is no higher, or what it does not rest on."""
+
+    path: Path
+    record: Record | None
+    problems: tuple[str, ...]
+    tier: Tier
+    note: str = ""
+
+
+def find_records(paths: Iterable[Path]) -> list[Path]:
+    """Records among files and below folders, each once. In folders those that boards read.
+
+    Raises:
+        ConfigError: a path that does not exist, or no record at all.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            found |= dict.fromkeys(sorted(_below(path)))
+        elif path.exists():
+            found[path] = None
+        else:
+            raise ConfigError(f"record {str(path)!r}: no such file or folder")
+    if not found:
+        raise ConfigError(f"no record ({RECORD_FILE} or {PUBLISHED_FILES}) in {', '.join(map(str, paths))}")
+    return list(found)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for pattern in (RECORD_FILE, PUBLISHED_FILES):
+        for path in folder.rglob(pattern):
+            if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+                yield path
+
+
+def read_all(paths: Iterable[Path]) -> list[Checked]:
+    """Records with the problems of their format, if they have any."""
+    return [_read(path) for path in paths]
+
+
+def _read(path: Path) -> Checked:
+    try:
+        found = parsed_record(path)
+    except IntegrityError as error:
+        return Checked(path, None, (str(error).removeprefix(f"{path} "),), "damaged")
+    if isinstance(found, list):
+        return Checked(path, None, tuple(found), "damaged")
+    return Checked(path, found, (), "local")
+
+
+def known_records(read: Iterable[Checked]) -> Known:
+    return Known((each.path, each.record) for each in read if each.record is not None)
+
+
+def check_records(read: list[Checked], recompute: Recompute, predictions: Path | None = None) -> Iterator[Checked]:
+    """Hold each record against itself, the others and its files.
+
+    Args:
+        recompute: which metrics of a record do not follow from a file of predictions.
+        predictions: folder with ``<run id>/predictions.safetensors`` for records that have none beside them.
+    """
+    known = known_records(read)
+    for each in read:
+        yield each if each.record is None else _checked(each, each.record, known, recompute, predictions)
+
+
+def _checked(one: Checked, record: Record, known: Known, recompute: Recompute, predictions: Path | None) -> Checked:
+    folder = one.path.parent
+    if predictions is not None and not (folder / PREDICTIONS_FILE).is_file():
+        folder = predictions / record.run_id
+    damaged, missing = artifact_problems(record, folder)
+    problems = [*known.problems(one.path, record), *damaged]
+    record, added = _supplemented(one.path, record)
+    if problems := [*problems, *added]:
+        return replace(one, problems=tuple(problems), tier="damaged")
+    if PREDICTIONS_FILE not in record.artifacts or PREDICTIONS_FILE in missing:
+        return replace(one, note=f"{PREDICTIONS_FILE} is not at hand")
+    if problems := recompute(record, folder / PREDICTIONS_FILE):
+        return replace(one, problems=tuple(problems), tier="damaged")
+    return replace(one, tier="checked", note=f"without {', '.join(missing)}" if missing else "")
+
+
+def _supplemented(path: Path, record: Record) -> tuple[Record, list[str]]:
+    """The record with what was measured later, and what is wrong about that."""
+    try:
+        whole = with_supplement(path, record)
+    except IntegrityError as error:
+        return record, [str(error)]
+    if whole is record:
+        return record, []
+    own = measured_problems(record)
+    found = [problem for problem in measured_problems(whole) if problem not in own]
+    return whole, [f"{supplement_path(path).name}: {problem}" for problem in found]
+
+
+def artifact_problems(record: Record, folder: Path) -> tuple[list[str], list[str]]:
+    """Files in ``folder`` that are not those of the record, and names of files that are not there."""
+    damaged, missing = [], []
+    for name, sha256 in record.artifacts.items():
+        path = folder / name
+        if not is_plain_name(name) or not path.is_file():
+            missing.append(name)
+        elif (found := file_sha256(path)) != sha256:
+            damaged.append(f"artifacts.{name}={sha256}: the file {path} has {found}")
+    return damaged, missing
+
+
+def counts(checked: Iterable[Checked]) -> Mapping[Tier, int]:
+    """How many records have each tier, from the best to the worst."""
+    tiers = [each.tier for each in checked]
+    return {tier: tiers.count(tier) for tier in TIERS if tier in tiers}

@@ -1,0 +1,110 @@
+"""What a record says of its configuration, read as plain data. Needs no torch."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+from omegaconf import OmegaConf
+from pydantic import ValidationError
+
+from kd_bench.config.check import INSTANTIATION_KEYS, allowed_targets, leaves, slot_of
+from kd_bench.config.overrides import composed_choices
+from kd_bench.config.schema import RunConfig
+from kd_bench.results.records.fingerprint import fingerprint
+from kd_bench.results.records.record import Record, problems_in
+
+
+def config_problems(record: Record) -> list[str]:
+    """What no composed configuration can hold: foreign targets, interpolations, unknown keys, values out of range."""
+    plugins = record.config.get("plugins")
+    modules = [name for name in plugins if isinstance(name, str)] if isinstance(plugins, list) else []
+    problems = [
+        f"config.{key}={value!r}: {reason}"
+        for key, value in leaves(record.config)
+        if (reason := _leaf_problem(key, value, modules))
+    ]
+    try:
+        recorded_config(record)
+    except ValidationError as error:
+        problems += problems_in(error, "config.")
+    return problems
+
+
+def _leaf_problem(key: str, value: Any, plugins: list[str]) -> str:
+    name = key.rpartition(".")[2]
+    if name == "_target_":
+        return _target_problem(key, value, plugins)
+    if name in INSTANTIATION_KEYS:
+        return "is not allowed in a configuration"
+    if isinstance(value, str) and "${" in value:
+        return "is an interpolation; records hold resolved values"
+    return "must be a finite number" if isinstance(value, float) and not math.isfinite(value) else ""
+
+
+def _target_problem(key: str, value: Any, plugins: list[str]) -> str:
+    slot = slot_of(key)
+    if slot is None:
+        return "is not allowed here"
+    prefixes = allowed_targets(slot, plugins)
+    plain = isinstance(value, str) and all(part.isidentifier() for part in value.split("."))
+    if plain and value.startswith(prefixes):
+        return ""
+    return f"is not allowed here; allowed: {', '.join(f'{prefix}*' for prefix in prefixes)}"
+
+
+def recorded_config(record: Record) -> RunConfig:
+    """The configuration of a record. What records leave out, such as paths, is as it ships.
+
+    Raises:
+        ValidationError: it is none.
+    """
+    return RunConfig.model_validate({**_left_out(), **record.config})
+
+
+@cache
+def _left_out() -> dict[str, Any]:
+    container = OmegaConf.to_container(composed_choices([]), resolve=True)
+    assert isinstance(container, dict)
+    recorded = RunConfig.model_validate(container).recorded()
+    return {str(name): value for name, value in container.items() if name not in recorded}
+
+
+def expected_run_id(record: Record, weights_of: Callable[[str], str | None]) -> str | None:
+    """The fingerprint of what the record says of its configuration, data and teachers.
+
+    Args:
+        record: one without problems in its configuration.
+        weights_of: hash of the weights of a run, None if it is not known.
+
+    Returns:
+        None where it cannot be said: the weights of an earlier run are not known, or the method comes from a plugin,
+        whose source is part of the fingerprint and which is not imported here.
+    """
+    config = recorded_config(record)
+    weights = [*_teacher_weights(record, config, weights_of)], [weights_of(run) for run in record.method.trained_from]
+    if config.plugins or None in weights[0] + weights[1]:
+        return None
+    known = [[each for each in networks if each is not None] for networks in weights]
+    return fingerprint(config, record.dataset.content_sha256, known, record.method.generation)
+
+
+def _teacher_weights(
+    record: Record, config: RunConfig, weights_of: Callable[[str], str | None]
+) -> Iterator[str | None]:
+    networks = config.teacher.networks()
+    if record.imported_from is not None:
+        yield record.student.weights_sha256
+    elif record.teacher is not None and len(networks) == 1:
+        yield record.teacher.weights_sha256
+    elif record.teacher is not None:
+        yield from _members(record.teacher.source, record.teacher.weights_sha256, weights_of)
+
+
+def _members(source: str, together: str, weights_of: Callable[[str], str | None]) -> Iterator[str | None]:
+    """Of an ensemble, whose own hash is that of its members' hashes."""
+    hashes = [weights_of(run_id) for run_id in source.split(", ")]
+    joined = " ".join(each or "" for each in hashes)
+    known = None not in hashes and hashlib.sha256(joined.encode()).hexdigest() == together
+    yield from hashes if known else [None]

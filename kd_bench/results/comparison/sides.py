@@ -1,0 +1,223 @@
+"""What two names stand for: the runs of each, seed by seed, and whether they may be compared."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kd_bench.errors import ConfigError, NotEnoughEvidence, nearest
+from kd_bench.results.leaderboard.entries import (
+    ENTRY_PARTS,
+    SETTING_PARTS,
+    Entry,
+    Options,
+    build_entries,
+    configuration,
+    differences,
+    frozen,
+    options_text,
+)
+from kd_bench.results.records.load import Collection, load
+from kd_bench.results.records.record import RECORD_FILE, Record, read_record
+
+SETTINGS = (*(part for part in SETTING_PARTS if part != "recipe"), "dataset.train_samples")
+
+Kind = Literal["run", "method", "study"]
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one name stands for: ``records`` of students."""
+
+    name: str
+    kind: Kind
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A key of the configuration in which two entries differ, with both values as JSON texts."""
+
+    key: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class Couple:
+    """Two entries that may be compared, on ``seeds`` that both have.
+
+    ``differing``: the settings that are not alike; of the method only where it is the same one.
+    """
+
+    title: str
+    names: tuple[str, str]
+    entries: tuple[Entry, Entry]
+    seeds: tuple[int, ...]
+    differing: tuple[Setting, ...]
+
+    def runs(self) -> Iterator[tuple[Record, Record]]:
+        """The two runs of each shared seed."""
+        first, second = ({run.seed: run for run in entry.runs} for entry in self.entries)
+        return ((first[seed], second[seed]) for seed in self.seeds)
+
+
+def find_side(name: str, collection: Collection) -> Side:
+    """The runs that ``name`` stands for: a path, a run id, a study or a method, in this order.
+
+    Args:
+        collection: where ids, studies and methods are looked for.
+
+    Raises:
+        ConfigError: there is no such thing.
+        NotEnoughEvidence: a folder without a finished run.
+        IntegrityError: a path holds no valid record.
+    """
+    if (path := Path(name)).exists():
+        file = path if path.is_file() else path / RECORD_FILE
+        if file.is_file():
+            return Side(name, "run", (read_record(file),))
+        if not (found := _students(load(path).records)):
+            raise NotEnoughEvidence(f"{name}: no finished run of a student below it")
+        return Side(name, "study", found)
+    if found := tuple(record for record in collection.records if record.run_id == name):
+        return Side(name, "run", found)
+    students = _students(collection.records)
+    if found := tuple(record for record in students if record.study == name):
+        return Side(name, "study", found)
+    if found := tuple(record for record in students if record.method.name == name):
+        return Side(name, "method", found)
+    raise ConfigError(f"{name!r}: no path, run, study or method among the records{_hint(name, students, collection)}")
+
+
+def _hint(name: str, students: Iterable[Record], collection: Collection) -> str:
+    known = {each for record in students for each in (record.study, record.method.name) if each}
+    rejected = len(collection.rejected)
+    bad = f"; {rejected} files were rejected: kd-bench check says why" if rejected else ""
+    return (nearest(name, known) or f"; there are: {', '.join(sorted(known)) or 'no finished runs'}") + bad
+
+
+def _students(records: Iterable[Record]) -> tuple[Record, ...]:
+    return tuple(record for record in records if record.role == "student")
+
+
+def couples(first: Side, second: Side, pair: str | None) -> list[Couple]:
+    """What is to be compared: one couple for two runs or two methods on one pair, one a shared cell for two studies.
+
+    Args:
+        pair: TEACHER--STUDENT, to which methods and studies are limited.
+
+    Raises:
+        ConfigError: unlike things, or different data or teachers.
+        NotEnoughEvidence: they have no pair, cell or seed in common.
+    """
+    if first.kind != second.kind:
+        raise ConfigError(f"{first.name} is a {first.kind}, {second.name} a {second.kind}: compare like with like")
+    cells = _cells(first, pair), _cells(second, pair)
+    shared = [key for key in cells[0] if key in cells[1]]
+    if not shared:
+        texts = [f"{side.name} has {_listed(keys)}" for side, keys in zip((first, second), cells, strict=True)]
+        raise NotEnoughEvidence(f"nothing in common; {'; '.join(texts)}")
+    if first.kind == "method" and len(shared) > 1:
+        raise ConfigError(f"both methods ran in {len(shared)} places, name one by --pair, or runs: {_listed(shared)}")
+    found = [_couple((first, second), (cells[0][key], cells[1][key])) for key in shared]
+    if not any(couple.seeds for couple in found):
+        raise NotEnoughEvidence(f"no seed in common: {'; '.join(_seeds(couple) for couple in found)}")
+    return [couple for couple in found if couple.seeds]
+
+
+def _cells(side: Side, pair: str | None) -> dict[Key, Entry]:
+    """The entries of a side by what must be alike: all but the method for methods, all but the setting for studies.
+
+    The setting is the recipe and whatever else makes another board. Two runs may differ in anything that
+    ``_check_comparable`` lets pass.
+    """
+    if side.kind == "run":
+        record = side.records[0]
+        return {(): Entry(record.method.name, record.method.generation, (), (record,), 0)}
+    settings: dict[tuple[str, str], dict[Options, list[Record]]] = {}
+    for record in side.records:
+        if pair is None or _plain(_pair(record)) == _plain(pair):
+            place = settings.setdefault((record.dataset.name, _pair(record)), {})
+            place.setdefault(frozen(configuration(record, ("recipe", *SETTINGS))), []).append(record)
+    if not settings:
+        raise NotEnoughEvidence(f"{side.name} has no finished run on the pair {pair}")
+    make = _cells_of_method if side.kind == "method" else _cells_of_study
+    return {key: entry for place, groups in settings.items() for key, entry in make(side, place, groups)}
+
+
+def _cells_of_method(
+    side: Side, place: tuple[str, str], groups: dict[Options, list[Record]]
+) -> Iterator[tuple[Key, Entry]]:
+    for setting, records in groups.items():
+        entries = build_entries(records)
+        if len(entries) > 1:
+            labels = ", ".join(entry.label for entry in entries)
+            raise ConfigError(
+                f"{side.name} has {len(entries)} configurations on {' '.join(place)}: {labels}; name two runs instead"
+            )
+        yield (*place, records[0].recipe, str(setting)), entries[0]
+
+
+def _cells_of_study(
+    side: Side, place: tuple[str, str], groups: dict[Options, list[Record]]
+) -> Iterator[tuple[Key, Entry]]:
+    for shown, records in zip(differences([dict(setting) for setting in groups]), groups.values(), strict=True):
+        for entry in build_entries(records):
+            yield (*place, entry.label + options_text(shown)), entry
+
+
+def _pair(record: Record) -> str:
+    return f"{record.teacher.name if record.teacher else 'none'}--{record.student.name}"
+
+
+def _plain(pair: str) -> str:
+    return pair.replace("_cifar", "")
+
+
+def _couple(sides: tuple[Side, Side], entries: tuple[Entry, Entry]) -> Couple:
+    _check_comparable(entries)
+    first, second = entries
+    seeds = tuple(sorted(first.scores.keys() & second.scores.keys()))
+    names = (first.label, second.label) if first.label != second.label else (sides[0].name, sides[1].name)
+    record = first.runs[0]
+    title = f"{record.dataset.name} {_pair(record)}"
+    title = title if first.label != second.label else f"{title} {first.label}"
+    return Couple(title, names, entries, seeds, tuple(_differing(entries)))
+
+
+def _differing(entries: tuple[Entry, Entry]) -> Iterator[Setting]:
+    same_method = entries[0].name == entries[1].name
+    for parts in (("recipe", *SETTINGS), *((ENTRY_PARTS,) if same_method else ())):
+        first, second = differences([configuration(entry.runs[0], parts) for entry in entries])
+        for (key, before), (_, after) in zip(first, second, strict=True):
+            yield Setting(key, before, after)
+
+
+def _check_comparable(entries: tuple[Entry, Entry]) -> None:
+    """Raises ConfigError unless all runs share data and teacher."""
+    runs = [run for entry in entries for run in entry.runs]
+    data = {run.dataset.content_sha256: run.dataset.name for run in runs}
+    if len(data) > 1:
+        raise ConfigError(f"runs on different data cannot be compared: {_hashes(data)}")
+    teachers = {run.teacher.weights_sha256: run.teacher.name for run in runs if run.teacher}
+    if len(teachers) > 1:
+        raise ConfigError(f"runs with different teachers cannot be compared: {_hashes(teachers)}")
+
+
+def _hashes(found: dict[str, str]) -> str:
+    return ", ".join(f"{name} ({sha256[:10]})" for sha256, name in found.items())
+
+
+def _seeds(couple: Couple) -> str:
+    texts = [
+        f"{name} has {', '.join(map(str, entry.scores))}"
+        for name, entry in zip(couple.names, couple.entries, strict=True)
+    ]
+    return f"{couple.title}: {', '.join(texts)}"
+
+
+def _listed(keys: Iterable[Key], limit: int = 5) -> str:
+    names = [" ".join(key[:3]) for key in keys]
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

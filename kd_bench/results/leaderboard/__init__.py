@@ -1,0 +1,1 @@
+"""Leaderboards: tables, documents and pages made of records."""

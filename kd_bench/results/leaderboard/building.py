@@ -1,0 +1,27 @@
+"""From what was found in a folder to everything that the outputs show."""
+
+from dataclasses import dataclass
+
+from kd_bench.results.leaderboard.aggregates import Aggregate, build_aggregates
+from kd_bench.results.leaderboard.board import Board, build_boards
+from kd_bench.results.records.load import Collection
+from kd_bench.results.records.record import Record
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """``collection`` is what was found; the rest is computed from it."""
+
+    collection: Collection
+    boards: tuple[Board, ...]
+    aggregates: tuple[Aggregate, ...]
+    teachers: tuple[Record, ...]
+
+
+def build(collection: Collection) -> Leaderboard:
+    """Boards of all student records, and the teachers' own records; a function of the collection alone."""
+    students = [record for record in collection.records if record.role == "student"]
+    teachers = [record for record in collection.records if record.role == "teacher"]
+    teachers.sort(key=lambda record: (record.dataset.name, record.student.name, record.seed, record.run_id))
+    boards = build_boards(students, collection.states)
+    return Leaderboard(collection, boards, build_aggregates(boards), tuple(teachers))

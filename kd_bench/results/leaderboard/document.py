@@ -1,0 +1,234 @@
+"""The leaderboard as JSON: typed, with its JSON Schema in ``leaderboard.schema.json`` beside this module.
+
+A test keeps that equal to ``schema_text``. Accuracies, rates and errors are fractions, differences are of fractions,
+``null`` is missing. Texts are as the records have them: escape them.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kd_bench import __version__
+from kd_bench.results.leaderboard.aggregates import THRESHOLDS, Aggregate
+from kd_bench.results.leaderboard.board import Board
+from kd_bench.results.leaderboard.building import Leaderboard
+from kd_bench.results.leaderboard.known_metrics import METRICS
+from kd_bench.results.leaderboard.rows import Row
+from kd_bench.results.records.measured import Strict
+from kd_bench.results.statistics import Estimate, Evidence
+
+FORMAT_VERSION: Literal[1] = 1
+SCHEMA_FILE = Path(__file__).with_name("leaderboard.schema.json")
+
+
+class EstimateDocument(Strict):
+    """A mean over ``n`` values with its 95 % interval, which needs two of them."""
+
+    mean: float | int
+    low: float | int | None
+    high: float | int | None
+    n: Annotated[int, Field(ge=1)]
+
+
+class MetricDocument(Strict):
+    title: str
+    explanation: str
+    unit: str
+    lower_is_better: bool
+
+
+class RunDocument(Strict):
+    run_id: str
+    seed: int
+    test_top1: float
+
+
+class RowDocument(Strict):
+    rank: Annotated[list[int] | None, Field(description="first and last rank of its band; null below 3 seeds")]
+    evidence: Evidence
+    significantly_best: bool
+    method: str
+    generation: int
+    options: Annotated[dict[str, str], Field(description="what tells it from rows of one name, as JSON values")]
+    family: str
+    paper: str
+    selection: str
+    runs: list[RunDocument]
+    failed_runs_of_method: int
+    unfinished_runs_of_method: int
+    further_runs_left_out: int
+    finished_on: str
+    test_top1: EstimateDocument
+    difference_to_scratch: EstimateDocument | None
+    p_value_vs_scratch_holm: float | None
+    difference_to_kd: EstimateDocument | None
+    p_value_vs_kd_holm: float | None
+    detectable_difference_to_kd: float | None
+    retention: float | None
+    retention_over_chance: float | None
+    gap_closed: float | None
+    metrics: Annotated[
+        dict[str, EstimateDocument], Field(description="by the keys of metrics; missing ones are absent")
+    ]
+    noise_floors: Annotated[dict[str, float], Field(description="what a perfectly calibrated model would have")]
+
+
+class BoardDocument(Strict):
+    identifier: str
+    dataset: str
+    dataset_sha256: str
+    test_samples: int
+    teacher: str | None
+    teacher_weights_sha256: str | None
+    teacher_test_top1: float | None
+    student: str
+    recipe: str
+    options: dict[str, str]
+    notes: list[str]
+    rows: list[RowDocument]
+
+
+class MethodAggregateDocument(Strict):
+    method: str
+    seeds: int
+    gap_closed_iqm: EstimateDocument
+    optimality_gap: float
+    probability_better_than_kd: EstimateDocument | None
+    profile: Annotated[list[float], Field(description="share of runs above each threshold")]
+
+
+class AggregateDocument(Strict):
+    recipe: str
+    boards: Annotated[list[str], Field(description="identifiers")]
+    thresholds: Annotated[list[float], Field(description="of gap closed")]
+    methods: list[MethodAggregateDocument]
+    notes: list[str]
+
+
+class RejectedDocument(Strict):
+    path: str
+    reason: str
+
+
+class LeaderboardDocument(Strict):
+    """Everything the page shows of rows."""
+
+    format_version: Literal[1]
+    kd_bench_version: str
+    records: int
+    failed: int
+    unfinished: int
+    rejected: list[RejectedDocument]
+    metrics: dict[str, MetricDocument]
+    boards: list[BoardDocument]
+    aggregates: list[AggregateDocument]
+
+
+def json_text(leaderboard: Leaderboard) -> str:
+    found = leaderboard.collection
+    document = LeaderboardDocument(
+        format_version=FORMAT_VERSION,
+        kd_bench_version=__version__,
+        records=len(found.records),
+        failed=found.failed,
+        unfinished=found.unfinished,
+        rejected=[RejectedDocument(path=item.path, reason=item.reason) for item in found.rejected],
+        metrics={
+            key: MetricDocument(
+                title=metric.title,
+                explanation=metric.explanation,
+                unit=metric.unit,
+                lower_is_better=metric.lower,
+            )
+            for key, metric in METRICS.items()
+        },
+        boards=[_board(board) for board in leaderboard.boards],
+        aggregates=[_aggregate(aggregate) for aggregate in leaderboard.aggregates],
+    )
+    return document.model_dump_json(indent=1) + "\n"
+
+
+def _board(board: Board) -> BoardDocument:
+    teacher = board.teacher
+    return BoardDocument(
+        identifier=board.identifier,
+        dataset=board.dataset.name,
+        dataset_sha256=board.dataset.content_sha256,
+        test_samples=board.dataset.test_samples,
+        teacher=teacher.name if teacher else None,
+        teacher_weights_sha256=teacher.weights_sha256 if teacher else None,
+        teacher_test_top1=teacher.test_top1 if teacher else None,
+        student=board.student,
+        recipe=board.recipe,
+        options=dict(board.options),
+        notes=list(board.notes),
+        rows=[_row(row) for row in board.rows],
+    )
+
+
+def _row(row: Row) -> RowDocument:
+    entry, method = row.entry, row.entry.latest.method
+    runs = [RunDocument(run_id=run.run_id, seed=run.seed, test_top1=entry.scores[run.seed]) for run in entry.runs]
+    metrics = {key: _estimate(value) for key, value in row.metrics.items()}
+    return RowDocument(
+        rank=list(row.rank) if row.rank else None,
+        evidence=row.evidence,
+        significantly_best=row.best,
+        method=entry.name,
+        generation=entry.generation,
+        options=dict(entry.options),
+        family=method.family,
+        paper=method.paper,
+        selection=entry.selection,
+        runs=runs,
+        failed_runs_of_method=row.failed,
+        unfinished_runs_of_method=row.unfinished,
+        further_runs_left_out=entry.left_out,
+        finished_on=entry.finished_on,
+        test_top1=_known(row.top1),
+        difference_to_scratch=_estimate(row.scratch_difference),
+        p_value_vs_scratch_holm=row.scratch_p,
+        difference_to_kd=_estimate(row.kd_difference),
+        p_value_vs_kd_holm=row.kd_p,
+        detectable_difference_to_kd=row.kd_detectable,
+        retention=row.retention,
+        retention_over_chance=row.retention_over_chance,
+        gap_closed=row.gap_closed,
+        metrics={key: value for key, value in metrics.items() if value is not None},
+        noise_floors={key: value for key, value in row.floors.items() if value is not None},
+    )
+
+
+def _known(value: Estimate) -> EstimateDocument:
+    return EstimateDocument(mean=value.mean, low=value.low, high=value.high, n=value.n)
+
+
+def _estimate(value: Estimate | None) -> EstimateDocument | None:
+    return None if value is None else _known(value)
+
+
+def _aggregate(aggregate: Aggregate) -> AggregateDocument:
+    methods = [
+        MethodAggregateDocument(
+            method=method.label,
+            seeds=method.seeds,
+            gap_closed_iqm=_known(method.score),
+            optimality_gap=method.optimality_gap,
+            probability_better_than_kd=_estimate(method.improvement),
+            profile=list(method.profile),
+        )
+        for method in aggregate.methods
+    ]
+    return AggregateDocument(
+        recipe=aggregate.recipe,
+        boards=[board.identifier for board in aggregate.boards],
+        thresholds=list(THRESHOLDS),
+        methods=methods,
+        notes=list(aggregate.notes),
+    )
+
+
+def schema_text() -> str:
+    return json.dumps(LeaderboardDocument.model_json_schema(), indent=1, sort_keys=True) + "\n"

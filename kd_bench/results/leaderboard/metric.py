@@ -1,0 +1,68 @@
+"""What a metric of a board is, and where a record has its number."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any
+
+from kd_bench.results.records.record import Record
+from kd_bench.results.text.formats import Unit
+
+Number = float | int | None
+
+_OF_RECORD = frozenset(Record.model_fields)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a record.
+
+    Args:
+        path: where the record has it; ``headline`` is what the recipe's selection rule picks. Something that is null
+            on the way makes it missing. A list counts its entries.
+        lower: whether lower is better; sorting starts with the better end.
+        shown: whether the page and the Markdown tables show it without being asked.
+        floor: path of what a perfect model would have on a split of this size; shown in brackets.
+    """
+
+    key: str
+    title: str
+    path: str
+    explanation: str
+    unit: Unit = "percent"
+    lower: bool = False
+    shown: bool = False
+    floor: str = ""
+
+
+def value_at(record: Record, path: str) -> Number:
+    """The number at a path, or None where there is none. In a configuration anything may stand in its place."""
+    get, names = _steps(path)
+    try:
+        found = get(record)
+    except AttributeError:  # there is nothing on the way, or a dictionary
+        found = _found(record, names)
+    kind = type(found)
+    if kind is float or kind is int:
+        value: Number = found
+        return value
+    return len(found) if kind is list else None
+
+
+@lru_cache(maxsize=1024)  # boards ask every record for the same ones
+def _steps(path: str) -> tuple[Callable[[Record], Any], tuple[str, ...]]:
+    first, *names = path.split(".")
+    rest = attrgetter(".".join(names))
+    if first == "headline":
+        return lambda record: rest(getattr(record.metrics, record.selection)), tuple(names)
+    return attrgetter(path), (first, *names)
+
+
+def _found(record: Record, names: tuple[str, ...]) -> Any:
+    found: Any = record if names[0] in _OF_RECORD else record.headline()
+    for name in names:
+        if found is None:
+            return None
+        found = found.get(name) if isinstance(found, dict) else getattr(found, name, None)
+    return found

@@ -1,0 +1,78 @@
+"""The form above the boards: what is searched for, which rows and which columns are shown. Its fields are the state in
+the page's address."""
+
+from collections.abc import Iterable, Sequence
+
+from kd_bench.results.leaderboard.board import Board
+from kd_bench.results.leaderboard.columns import Column
+from kd_bench.results.leaderboard.pages.board import pair_name
+from kd_bench.results.text.escape import for_html
+from kd_bench.results.text.formats import count
+
+SIZES = (10**5, 10**6, 10**7, 10**8)
+LIMITS = (10, 25, 50, 100)
+OPTION_LIMIT = 60
+
+
+def filter_form(boards: Sequence[Board]) -> str:
+    """Shown by the script, because it does nothing without; the columns are chosen without script, too."""
+    rows = [row for board in boards for row in board.rows]
+    if not rows:
+        return ""
+    choices: dict[str, list[str]] = {
+        "dataset": sorted({board.dataset.name for board in boards}),
+        "pair": sorted({pair_name(board) for board in boards}),
+        "recipe": sorted({board.recipe for board in boards}),
+        "family": sorted({row.entry.latest.method.family for row in rows}),
+        "evidence": sorted({str(row.evidence) for row in rows}),
+    }
+    selects = "".join(_select(name, f"any {name}", [(v, v) for v in values]) for name, values in choices.items())
+    sizes = _select("size", "any size", [(str(size), f"at most {count(size)}") for size in SIZES])
+    limits = _select("rows", "all rows", [(str(limit), f"{limit} a board") for limit in LIMITS])
+    return (
+        '<form class="filter" role="search" hidden><label class="wide">Search <input type="search" name="filter"'
+        ' autocomplete="off" spellcheck="false" placeholder="method, paper, dataset, network"></label>'
+        f'{selects}{sizes}<label>Since <input type="date" name="since"></label>{limits}'
+        '<button type="reset">Show all</button></form>'
+        f'<output class="shown" aria-live="polite" hidden>showing {len(rows)} of {len(rows)} rows</output>'
+    )
+
+
+def _select(name: str, everything: str, options: Iterable[tuple[str, str]]) -> str:
+    items = "".join(
+        f'<option value="{for_html(value)}">{for_html(text, OPTION_LIMIT)}</option>' for value, text in options
+    )
+    return (
+        f'<label>{name.capitalize()} <select name="{name}"><option value="">{everything}</option>{items}</select>'
+        "</label>"
+    )
+
+
+def column_chooser(columns: Sequence[Column]) -> str:
+    """Boxes that a style sheet alone acts upon."""
+    groups: dict[str, list[Column]] = {}
+    for column in columns:
+        if column.group != "row":
+            groups.setdefault(column.group, []).append(column)
+    fields = "".join(
+        f"<fieldset><legend>{group.capitalize()}</legend>{''.join(_box(column) for column in members)}</fieldset>"
+        for group, members in groups.items()
+    )
+    return f'<details class="columns"><summary>Columns</summary><div class="groups">{fields}</div></details>'
+
+
+def _box(column: Column) -> str:
+    checked = " checked" if column.shown else ""
+    return (
+        f'<label title="{for_html(column.explanation)}"><input type="checkbox" id="show-{column.key}"{checked}>'
+        f" {for_html(column.title)}</label>"
+    )
+
+
+def column_style(columns: Sequence[Column]) -> str:
+    """Hides the columns whose box is not checked. A browser that knows no ``:has`` shows them all."""
+    return "\n".join(
+        f"body:not(:has(#show-{column.key}:checked)) .in-{column.key} {{ display: none; }}"
+        for column in columns
+        if column.group != "row"
+    )

@@ -1,0 +1,109 @@
+"""What the plots share: axes, ticks, the frame of a chart, lines."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from kd_bench.results.text.escape import for_html
+
+MOST_TICKS = 7
+# Lines tell themselves apart by dashes as well as by colour.
+SERIES = 6
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Values ``low`` to ``high`` on the drawing from ``start`` to ``end``, which may be the smaller one."""
+
+    low: float
+    high: float
+    start: float = 0.0
+    end: float = 1.0
+    logarithmic: bool = False
+
+    def at(self, value: float) -> float:
+        """Position of a value; beyond the ends, the end."""
+        if self.logarithmic:
+            share = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
+        else:
+            share = (value - self.low) / (self.high - self.low)
+        return self.start + (self.end - self.start) * min(1.0, max(0.0, share))
+
+    def ticks(self) -> list[float]:
+        """Multiples of 1, 2 or 5 times a power of ten, at most ``MOST_TICKS``; powers of ten where they suffice."""
+        if self.logarithmic:
+            return self._logarithmic_ticks()
+        power = math.floor(math.log10(self.high - self.low)) - 1
+        steps = (factor * 10.0**exponent for exponent in (power, power + 1) for factor in (1, 2, 5))
+        step = next(step for step in steps if (self.high - self.low) / step <= MOST_TICKS - 1)
+        first, last = math.ceil(self.low / step), math.floor(self.high / step)
+        return [index * step for index in range(first, last + 1)]
+
+    def _logarithmic_ticks(self) -> list[float]:
+        powers = range(math.floor(math.log10(self.low)), math.floor(math.log10(self.high)) + 1)
+        found: list[float] = []
+        for factors in ((1,), (1, 3), (1, 2, 5)):
+            ticks = [factor * 10.0**power for power in powers for factor in factors]
+            finer = [tick for tick in ticks if self.low <= tick <= self.high]
+            if len(finer) > MOST_TICKS and found:
+                return found
+            found = finer[:: math.ceil(len(finer) / MOST_TICKS)] if finer else found
+        return found
+
+
+def spanning(values: Iterable[float], start: float, end: float, margin: float = 0.05) -> Axis:
+    """A linear axis that holds all values with a margin at either end."""
+    known = list(values)
+    low, high = min(known), max(known)
+    pad = margin * (high - low) or abs(high) * margin or 1.0
+    return Axis(low - pad, high + pad, start, end)
+
+
+def spanning_powers(values: Iterable[float], start: float, end: float) -> Axis:
+    """The same for positive values on a logarithmic axis."""
+    known = list(values)
+    low, high = min(known), max(known)
+    pad = max((high / low) ** 0.08, 1.15)
+    return Axis(low / pad, high * pad, start, end, logarithmic=True)
+
+
+def frame(horizontal: Axis, vertical: Axis, labels: tuple[str, str], texts: tuple[Callable[[float], str], ...]) -> str:
+    """Grid lines, ticks and the names of both axes; ``texts`` write the numbers of each axis."""
+    parts = []
+    for tick in horizontal.ticks():
+        x = f"{horizontal.at(tick):.0f}"
+        parts.append(f'<path class="grid" d="M{x} {vertical.start:.0f}V{vertical.end:.0f}"/>')
+        parts.append(f'<text class="tick" x="{x}" y="{vertical.start + 16:.0f}">{texts[0](tick)}</text>')
+    for tick in vertical.ticks():
+        y = vertical.at(tick)
+        parts.append(f'<path class="grid" d="M{horizontal.start:.0f} {y:.0f}H{horizontal.end:.0f}"/>')
+        parts.append(f'<text class="left" x="{horizontal.start - 6:.0f}" y="{y + 4:.0f}">{texts[1](tick)}</text>')
+    middle = (horizontal.start + horizontal.end) / 2
+    parts.append(f'<text class="tick" x="{middle:.0f}" y="{vertical.start + 34:.0f}">{for_html(labels[0])}</text>')
+    parts.append(
+        f'<text class="name" x="{horizontal.start - 40:.0f}" y="{vertical.end - 10:.0f}">{for_html(labels[1])}</text>'
+    )
+    return "".join(parts)
+
+
+def line(points: Sequence[tuple[float, float]], kind: str) -> str:
+    return f'<polyline class="{kind}" points="{" ".join(f"{x:.0f},{y:.0f}" for x, y in points)}"/>'
+
+
+def drawing(name: str, size: tuple[int, int], title: str, description: str, content: str, kind: str = "chart") -> str:
+    """An ``svg`` element that says what it shows; ``name`` is unique on its page."""
+    width, height = size
+    return (
+        f'<svg class="{kind}" viewBox="0 0 {width} {height}" role="img" aria-labelledby="{name}-title {name}-text">'
+        f'<title id="{name}-title">{for_html(title)}</title><desc id="{name}-text">{for_html(description)}</desc>'
+        f"{content}</svg>"
+    )
+
+
+def plain(value: float) -> str:
+    """A tick's number without the noise of its arithmetic."""
+    return f"{value:.6g}"
+
+
+def hundredfold(value: float) -> str:
+    return f"{100 * value:.6g}"

@@ -1,0 +1,91 @@
+"""A dot plot of one board: a line a method, with every seed, the mean and its interval."""
+
+from kd_bench.results.leaderboard.board import SCRATCH, Board
+from kd_bench.results.leaderboard.plots.chart import Axis, drawing, hundredfold
+from kd_bench.results.leaderboard.rows import Row
+from kd_bench.results.text.escape import for_html
+from kd_bench.results.text.formats import percent
+
+WIDTH = 760
+LABEL_END = 208
+LEFT = 224
+RIGHT = 684
+LINE_HEIGHT = 24
+TOP = 22
+BOTTOM = 42
+LABEL_LIMIT = 30
+TOOLTIP_LIMIT = 300
+MARGIN = 0.06
+SMALLEST_PAD = 0.001
+
+
+def axis_of(board: Board) -> Axis:
+    """Holds every seed and the intervals of ranked rows; those of one or two seeds would squeeze all the rest."""
+    values = [score for row in board.rows for score in row.entry.scores.values()]
+    for row in board.rows:
+        if row.rank and row.top1.low is not None and row.top1.high is not None:
+            values += [row.top1.low, row.top1.high]
+    low, high = min(values), max(values)
+    pad = max((high - low) * MARGIN, SMALLEST_PAD)
+    return Axis(max(0.0, low - pad), min(1.0, high + pad), LEFT, RIGHT)
+
+
+def dot_plot(board: Board, row_names: list[str]) -> str:
+    """The plot of a board as an ``svg`` element; ``row_names`` become ``data-row`` of each line."""
+    axis = axis_of(board)
+    bottom = TOP + LINE_HEIGHT * len(board.rows)
+    lines = [
+        _line(row, row_name, index, axis)
+        for index, (row, row_name) in enumerate(zip(board.rows, row_names, strict=True))
+    ]
+    content = f"{_grid(axis, bottom)}{_scratch_line(board, axis, bottom)}{''.join(lines)}"
+    title = f"Test top-1 of every seed: {board.title[:TOOLTIP_LIMIT]}"
+    name = f"plot-{board.identifier}"
+    return drawing(name, (WIDTH, bottom + BOTTOM), title, _description(board), content, "chart dots")
+
+
+def _description(board: Board) -> str:
+    means = ", ".join(f"{row.entry.label[:LABEL_LIMIT]} {percent(row.top1.mean)}" for row in board.rows)
+    return f"One line a method, in the order of the table. Mean test top-1 in percent: {means}."
+
+
+def _grid(axis: Axis, bottom: int) -> str:
+    parts = []
+    for tick in axis.ticks():
+        x = f"{axis.at(tick):.1f}"
+        parts.append(f'<path class="grid" d="M{x} {TOP - 4}V{bottom}"/>')
+        parts.append(f'<text class="tick" x="{x}" y="{bottom + 16}">{hundredfold(tick)}</text>')
+    middle = (LEFT + RIGHT) / 2
+    return "".join(parts) + f'<text class="tick" x="{middle:.1f}" y="{bottom + 34}">test top-1 %</text>'
+
+
+def _scratch_line(board: Board, axis: Axis, bottom: int) -> str:
+    scratch = next((row for row in board.rows if row.entry.name == SCRATCH and row.entry.generation == 0), None)
+    if scratch is None:
+        return ""
+    x = f"{axis.at(scratch.top1.mean):.1f}"
+    return (
+        f'<path class="reference" d="M{x} {TOP - 4}V{bottom}"/><text class="tick" x="{x}" y="{TOP - 9}">scratch</text>'
+    )
+
+
+def _line(row: Row, row_name: str, index: int, axis: Axis) -> str:
+    y = TOP + LINE_HEIGHT * index + LINE_HEIGHT / 2
+    scores = row.entry.scores
+    dots = "".join(f'<circle cx="{axis.at(score):.1f}" cy="{y:g}" r="3.5"/>' for score in scores.values())
+    x = f"{axis.at(row.top1.mean):.1f}"
+    seeds = ", ".join(f"seed {seed}: {percent(score)}" for seed, score in scores.items())
+    tooltip = f"{row.entry.label[:TOOLTIP_LIMIT]}, mean {percent(row.top1.mean)}. {seeds}"
+    return (
+        f'<g data-row="{row_name}"><title>{for_html(tooltip)}</title>'
+        f'<path class="band" d="M0 {y - LINE_HEIGHT / 2:g}h{WIDTH}v{LINE_HEIGHT}h-{WIDTH}z"/>'
+        f'<text class="label" x="{LABEL_END}" y="{y + 4:g}">{for_html(row.entry.label, LABEL_LIMIT)}</text>'
+        f'{_interval(row, y, axis)}{dots}<path class="mean" d="M{x} {y - 7:g}v14"/>'
+        f'<text class="left" x="{WIDTH - 8}" y="{y + 4:g}">{percent(row.top1.mean)}</text></g>'
+    )
+
+
+def _interval(row: Row, y: float, axis: Axis) -> str:
+    if row.top1.low is None or row.top1.high is None:
+        return ""
+    return f'<path class="interval" d="M{axis.at(row.top1.low):.1f} {y:g}H{axis.at(row.top1.high):.1f}"/>'

@@ -1,0 +1,106 @@
+"""The leaderboard as CSV: one line a row, fractions with full precision, empty where a value is missing."""
+
+import csv
+import io
+from collections.abc import Callable
+
+from kd_bench.results.leaderboard.board import Board
+from kd_bench.results.leaderboard.building import Leaderboard
+from kd_bench.results.leaderboard.entries import options_text
+from kd_bench.results.leaderboard.known_metrics import METRICS
+from kd_bench.results.leaderboard.rows import Row
+from kd_bench.results.statistics import Estimate
+from kd_bench.results.text.escape import for_csv
+
+Value = str | int | float | bool | None
+
+IDENTITY: dict[str, Callable[[Board, Row], Value]] = {
+    "board": lambda board, row: board.identifier,
+    "dataset": lambda board, row: board.dataset.name,
+    "dataset_sha256": lambda board, row: board.dataset.content_sha256,
+    "train_samples": lambda board, row: board.dataset.train_samples,
+    "validation_samples": lambda board, row: board.dataset.validation_samples,
+    "test_samples": lambda board, row: board.dataset.test_samples,
+    "teacher": lambda board, row: board.teacher.name if board.teacher else None,
+    "teacher_weights_sha256": lambda board, row: board.teacher.weights_sha256 if board.teacher else None,
+    "teacher_test_top1": lambda board, row: board.teacher.test_top1 if board.teacher else None,
+    "student": lambda board, row: board.student,
+    "recipe": lambda board, row: board.recipe,
+    "board_options": lambda board, row: options_text(board.options).strip(),
+    "rank_first": lambda board, row: row.rank[0] if row.rank else None,
+    "rank_last": lambda board, row: row.rank[1] if row.rank else None,
+    "evidence": lambda board, row: row.evidence,
+    "significantly_best": lambda board, row: row.best,
+    "method": lambda board, row: row.entry.name,
+    "generation": lambda board, row: row.entry.generation,
+    "method_options": lambda board, row: options_text(row.entry.options).strip(),
+    "family": lambda board, row: row.entry.latest.method.family,
+    "paper": lambda board, row: row.entry.latest.method.paper,
+    "selection": lambda board, row: row.entry.selection,
+    "seeds": lambda board, row: " ".join(str(run.seed) for run in row.entry.runs),
+    "runs": lambda board, row: " ".join(run.run_id for run in row.entry.runs),
+    "finished_runs": lambda board, row: row.top1.n,
+    "failed_runs_of_method": lambda board, row: row.failed,
+    "unfinished_runs_of_method": lambda board, row: row.unfinished,
+    "finished_on": lambda board, row: row.entry.finished_on,
+    "commits": lambda board, row: " ".join(row.entry.commits),
+    "further_runs_left_out": lambda board, row: row.entry.left_out,
+}
+
+
+def _estimate(name: str, get: Callable[[Row], Estimate | None]) -> dict[str, Callable[[Board, Row], Value]]:
+    def part(attribute: str) -> Callable[[Board, Row], Value]:
+        return lambda board, row: getattr(get(row), attribute, None)
+
+    return {
+        f"{name}_mean": part("mean"),
+        f"{name}_ci95_low": part("low"),
+        f"{name}_ci95_high": part("high"),
+        f"{name}_n": part("n"),
+    }
+
+
+def _metric(key: str) -> dict[str, Callable[[Board, Row], Value]]:
+    """Mean and interval; the number of seeds is that of the row, because a metric that one lacks is missing."""
+
+    def part(attribute: str) -> Callable[[Board, Row], Value]:
+        return lambda board, row: getattr(row.metrics[key], attribute, None)
+
+    return {key: part("mean"), f"{key}_ci95_low": part("low"), f"{key}_ci95_high": part("high")}
+
+
+COLUMNS: dict[str, Callable[[Board, Row], Value]] = {
+    **IDENTITY,
+    **_estimate("test_top1", lambda row: row.top1),
+    **_estimate("difference_to_scratch", lambda row: row.scratch_difference),
+    "p_value_vs_scratch_holm": lambda board, row: row.scratch_p,
+    **_estimate("difference_to_kd", lambda row: row.kd_difference),
+    "p_value_vs_kd_holm": lambda board, row: row.kd_p,
+    "detectable_difference_to_kd": lambda board, row: row.kd_detectable,
+    "retention": lambda board, row: row.retention,
+    "retention_over_chance": lambda board, row: row.retention_over_chance,
+    "gap_closed": lambda board, row: row.gap_closed,
+    "ece_noise_floor": lambda board, row: row.floors["ece"],
+    "scaled_ece_noise_floor": lambda board, row: row.floors["scaled_ece"],
+    **{name: get for key in METRICS for name, get in _metric(key).items()},
+}
+
+
+def csv_text(leaderboard: Leaderboard) -> str:
+    """All boards in one table, in the order of the page; the header is there without any row, too."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for board in leaderboard.boards:
+        for row in board.rows:
+            writer.writerow([cell_text(get(board, row)) for get in COLUMNS.values()])
+    return buffer.getvalue()
+
+
+def cell_text(value: Value) -> str:
+    """A value of a CSV table: full precision, empty where it is missing, no formula."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return for_csv(value) if isinstance(value, str) else repr(value)

@@ -1,0 +1,76 @@
+"""The directory of a run: named by the fingerprint, held by one process at a time."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from kd_bench.errors import ConfigError, IntegrityError
+from kd_bench.results.records.record import RECORD_FILE, Record, read_record
+from kd_bench.results.records.states import read_state
+
+WEIGHTS_FILE = "student.safetensors"
+HEAD_FILE = "head.safetensors"  # what a method adds to the student at test time
+PREDICTIONS_FILE = "predictions.safetensors"
+
+
+@contextmanager
+def claim(runs: Path, run_id: str, wait: bool) -> Iterator[Path]:
+    """Hold the directory of a run, made if need be. The operating system frees it however this process ends.
+
+    Args:
+        wait: until another process is done with it, as for a teacher that several students need.
+
+    Raises:
+        ConfigError: another process holds it (and ``wait`` is false).
+        IntegrityError: the directory cannot be made or written.
+    """
+    directory = runs / run_id
+    lock = FileLock(directory / ".lock")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                raise ConfigError(_holder(directory)) from None
+            print(f"{_holder(directory)}; waiting for it", flush=True)
+            lock.acquire()
+    except OSError as error:
+        raise IntegrityError(f"{directory} cannot be written: {error}") from error
+    for half_written in directory.glob(".*.tmp"):
+        half_written.unlink(missing_ok=True)  # of a process that was killed: nobody else writes here
+    try:
+        yield directory
+    finally:
+        lock.release()
+
+
+def _holder(directory: Path) -> str:
+    try:
+        state = read_state(directory)
+    except IntegrityError:
+        return f"run {directory.name} is already held by another process"
+    since = state.updated_at.isoformat(timespec="seconds")
+    return f"run {directory.name} is already running (host {state.host}, pid {state.pid}, last sign of life {since})"
+
+
+def finished(directory: Path) -> Record | None:
+    """The record of a finished run, or None."""
+    path = directory / RECORD_FILE
+    return read_record(path) if path.exists() else None
+
+
+def published_path(record: Record) -> Path:
+    """``<dataset>/<teacher>--<student>/<method>/seed<k>.json``."""
+    teacher = record.teacher.name if record.teacher else "none"
+    generation = f"-generation{record.method.generation}" if record.method.generation > 1 else ""
+    parts = (record.dataset.name, f"{teacher}--{record.student.name}", f"{record.method.name}{generation}")
+    return Path(*(_file_name(part) for part in parts), f"seed{record.seed}.json")
+
+
+def _file_name(text: str) -> str:
+    """A harmless file name: names come from configurations, which may come from anywhere."""
+    return re.sub(r"[^A-Za-z0-9_+.-]+", "_", text).lstrip(".")[:100] or "_"

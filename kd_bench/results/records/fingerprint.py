@@ -1,0 +1,79 @@
+"""The fingerprint of a run: a hash of what determines its numbers, and nothing else."""
+
+import hashlib
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from kd_bench.config.schema import RunConfig
+
+# These change numbers. So do device and thread count, in the last digits: they belong to the machine, stand in the
+# record's `hardware`, and a run that moves to another machine stays the same run.
+_TRAINER_SWITCHES = ("precision", "channels_last")
+_LENGTH = 16
+
+
+def determining(config: RunConfig) -> dict[str, Any]:
+    """The part of a configuration that determines the numbers of a run.
+
+    Left out: paths, logger, study, kind of device and intervals. The teacher is represented by the hash of its weights
+    elsewhere, so how it came to be is left out too. A search changes no number, but a record that was written without
+    one must not stand for a tuned one.
+    """
+    dump = config.recorded()
+    trainer = {name: dump["trainer"][name] for name in _TRAINER_SWITCHES}
+    if config.trainer.devices > 1:  # each normalises its batches for itself
+        trainer["devices"] = config.trainer.devices
+    kept = {name: dump[name] for name in ("dataset", "student", "method", "recipe", "stage_pairs", "seed", "names")}
+    if config.tuning.trials:
+        kept["tuning"] = dump["tuning"]
+    return {**kept, "trainer": trainer, "teacher": _teacher(config), "plugins": _plugin_hashes(config.plugins)}
+
+
+def _teacher(config: RunConfig) -> list[Any]:
+    """What a teacher makes of its weights: which networks they belong to and how these are run and averaged."""
+    keys = ("name", "kwargs", "pretrained", "input_size", "mean", "std", "weight")
+    networks = [{key: getattr(network, key) for key in keys} for network in config.teacher.networks()]
+    return [config.teacher.name, config.teacher.average, networks]
+
+
+def fingerprint(config: RunConfig, data_sha256: str, weights_sha256: list[list[str]], generation: int) -> str:
+    """16 hexadecimal digits that name the run directory and the tracked run.
+
+    Args:
+        data_sha256: content hash of the data set.
+        weights_sha256: of the networks of the pair's teacher, and of those that earlier runs left.
+        generation: position in a chain of runs; the initialisation depends on it.
+    """
+    content = {"config": determining(config), "data": data_sha256, "weights": weights_sha256, "generation": generation}
+    text = json.dumps(_numbers_as_floats(content), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:_LENGTH]
+
+
+def _plugin_hashes(plugins: list[str]) -> dict[str, str]:
+    """A plugin's code has no version of its own: its source is hashed, so that an edited method is another run."""
+    return {name: _source_hash(importlib.import_module(name)) for name in plugins}
+
+
+def _source_hash(module: ModuleType) -> str:
+    """Of a module's file, or of all Python files of a package."""
+    packages = [Path(path) for path in getattr(module, "__path__", ())]
+    files = sorted(file for package in packages for file in package.rglob("*.py"))
+    if not packages and module.__file__:
+        files = [Path(module.__file__)]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name};".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _numbers_as_floats(value: Any) -> Any:
+    """``temperature=4`` and ``temperature=4.0`` are the same run."""
+    if isinstance(value, dict):
+        return {name: _numbers_as_floats(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_numbers_as_floats(each) for each in value]
+    exact = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= 2**53
+    return float(value) if exact else value

@@ -1,0 +1,175 @@
+"""Find and read what runs left in a folder: records, the states of runs without one, and files that cannot be used."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from kd_bench.errors import ConfigError, IntegrityError
+from kd_bench.results.records.record import RECORD_FILE, Record, read_record
+from kd_bench.results.records.states import STATE_FILE, RunState, read_state
+from kd_bench.results.records.supplement import (
+    EVALUATION_FILE,
+    Evaluation,
+    read_evaluation,
+    supplement_path,
+    supplemented,
+)
+
+PUBLISHED_FILES = "seed*[0-9].json"  # not their supplements, seed0.evaluation.json
+FAILED_STATES = frozenset({"failed", "diverged", "oom"})
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file that is no evidence, by its path below the searched folder, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What a folder holds, in an order that depends on the contents alone.
+
+    ``states`` are those of runs without a record anywhere in the folder.
+    """
+
+    records: tuple[Record, ...]
+    states: tuple[RunState, ...]
+    rejected: tuple[Rejected, ...]
+
+    @property
+    def failed(self) -> int:
+        return sum(state.state in FAILED_STATES for state in self.states)
+
+    @property
+    def unfinished(self) -> int:
+        return len(self.states) - self.failed
+
+
+def load(directory: Path) -> Collection:
+    """Read every record and run state below ``directory``.
+
+    Records are ``record.json`` of a run directory and ``seed*.json`` of published results. Names that start with a dot
+    are files being written, or caches, and are not looked at. An identical copy of a record counts once; different
+    records with one run id are all rejected, because nothing says which of them is true. What a supplement beside a
+    record has measured later is added to it, unless it contradicts the record.
+
+    Raises:
+        ConfigError: there is no such directory.
+    """
+    if not directory.is_dir():
+        raise ConfigError(f"records: {directory} is not a directory; run an experiment first, or name another folder")
+    rejected: list[Rejected] = []
+    records: dict[str, Record] = {}
+    states: dict[str, RunState] = {}
+    for folder, names in _walk(directory, rejected):
+        for name in names:
+            _read_record_file(folder / name, directory, records, rejected)
+        if STATE_FILE in names and RECORD_FILE not in names:
+            _read_state_file(folder, directory, states, rejected)
+        for name in sorted(_without_record(names)):
+            rejected.append(Rejected(_relative(folder / name, directory), "there is no record beside it"))
+    supplements = _read_supplements(records, directory, rejected)
+    valid = [_supplemented(record, supplements, rejected) for record in _without_conflicts(records, rejected)]
+    finished = {record.run_id for record in valid}
+    unfinished = [(state, path) for path, state in states.items() if state.run_id not in finished]
+    unfinished.sort(key=lambda item: (item[0].dataset, item[0].student, item[0].method, item[0].seed, item[1]))
+    return Collection(
+        tuple(sorted(valid, key=lambda record: record.run_id)),
+        tuple(state for state, _ in unfinished),
+        tuple(sorted(rejected, key=lambda item: (item.path, item.reason))),
+    )
+
+
+def _walk(directory: Path, rejected: list[Rejected]) -> Iterator[tuple[Path, list[str]]]:
+    def unreadable(error: OSError) -> None:
+        path = Path(error.filename or directory)
+        rejected.append(Rejected(_relative(path, directory), f"cannot be read: {error.strerror}"))
+
+    for folder, subfolders, names in os.walk(directory, onerror=unreadable):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield Path(folder), sorted(name for name in names if not name.startswith("."))
+
+
+def _relative(path: Path, directory: Path) -> str:
+    return path.relative_to(directory).as_posix() if path.is_relative_to(directory) else path.as_posix()
+
+
+def _reason(error: IntegrityError, path: Path) -> str:
+    return str(error).removeprefix(f"{path} ")
+
+
+def _read_record_file(path: Path, directory: Path, records: dict[str, Record], rejected: list[Rejected]) -> None:
+    if path.name != RECORD_FILE and not fnmatchcase(path.name, PUBLISHED_FILES):
+        return
+    relative = _relative(path, directory)
+    try:
+        records[relative] = read_record(path)
+    except IntegrityError as error:
+        rejected.append(Rejected(relative, _reason(error, path)))
+
+
+def _without_record(names: Iterable[str]) -> set[str]:
+    """Supplements among the files of a folder whose record is not there."""
+    found = {name for name in names if name.endswith(EVALUATION_FILE)}
+    return found - {supplement_path(Path(name)).name for name in names} if found else found
+
+
+def _read_supplements(
+    records: dict[str, Record], directory: Path, rejected: list[Rejected]
+) -> dict[str, list[tuple[str, Evaluation]]]:
+    """By the run of the record that they lie beside, each with its path; the latest first."""
+    found: dict[str, list[tuple[str, Evaluation]]] = {}
+    for relative, record in records.items():
+        path = supplement_path(directory / relative)
+        if not path.exists():
+            continue
+        try:
+            found.setdefault(record.run_id, []).append((_relative(path, directory), read_evaluation(path)))
+        except IntegrityError as error:
+            rejected.append(Rejected(_relative(path, directory), _reason(error, path)))
+    for each in found.values():
+        each.sort(key=lambda item: (-item[1].evaluated_at.timestamp(), item[0]))
+    return found
+
+
+def _supplemented(
+    record: Record, supplements: dict[str, list[tuple[str, Evaluation]]], rejected: list[Rejected]
+) -> Record:
+    for path, evaluation in supplements.get(record.run_id, []):
+        try:
+            record = supplemented(record, evaluation)
+        except IntegrityError as error:
+            rejected.append(Rejected(path, str(error)))
+    return record
+
+
+def _read_state_file(folder: Path, directory: Path, states: dict[str, RunState], rejected: list[Rejected]) -> None:
+    relative = _relative(folder / STATE_FILE, directory)
+    try:
+        state = read_state(folder)
+    except IntegrityError as error:
+        rejected.append(Rejected(relative, _reason(error, folder / STATE_FILE)))
+        return
+    if state.state == "completed":
+        state = state.model_copy(update={"cause": state.cause or "completed, but its record is missing"})
+    states[relative] = state
+
+
+def _without_conflicts(records: dict[str, Record], rejected: list[Rejected]) -> list[Record]:
+    copies: dict[str, list[str]] = {}
+    for path, record in records.items():
+        copies.setdefault(record.run_id, []).append(path)
+    valid = []
+    for run_id, paths in copies.items():
+        # Compared as text: NaN in a configuration is not equal to itself.
+        if len(paths) == 1 or len({records[path].model_dump_json() for path in paths}) == 1:
+            valid.append(records[paths[0]])
+            continue
+        for path in paths:
+            others = ", ".join(other for other in paths if other != path)
+            rejected.append(Rejected(path, f"run id {run_id} is also that of another record: {others}"))
+    return valid

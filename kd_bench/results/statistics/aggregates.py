@@ -1,0 +1,118 @@
+"""Aggregates of several pairs or data sets, as of Agarwal et al. 2021, "Deep RL at the edge of the statistical
+precipice" (arXiv:2108.13264).
+
+Scores are arrays (N, M): N seeds of each of M pairs or data sets, normalised so that pairs are comparable, such as the
+gap closed. Pairs that lack a seed are left out by the caller, never imputed.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kd_bench.results.statistics.intervals import CONFIDENCE
+
+TRIMMED = 0.25
+DRAWS = 2_000
+
+Array = NDArray[np.float64]
+
+
+def interquartile_mean(scores: ArrayLike) -> float:
+    """Mean of the middle half of all values: a quarter of them, rounded down, is left out at either end."""
+    return float(_interquartile_means(_scores(scores)[None])[0])
+
+
+def _interquartile_means(scores: Array) -> Array:
+    """Of many arrays (D, N, M) at once."""
+    values = np.sort(scores.reshape(len(scores), -1))
+    trimmed = int(TRIMMED * values.shape[1])
+    means: Array = values[:, trimmed : values.shape[1] - trimmed].mean(axis=1)
+    return means
+
+
+def optimality_gap(scores: ArrayLike, target: float = 1.0) -> float:
+    """By how much the scores fall short of ``target`` on average; what is above it counts as reaching it."""
+    return float(target - np.minimum(_scores(scores), target).mean())
+
+
+def performance_profile(scores: ArrayLike, thresholds: Sequence[float]) -> list[float]:
+    """For each threshold the share of all values above it."""
+    values = _scores(scores)
+    return [float((values > threshold).mean()) for threshold in thresholds]
+
+
+def probability_of_improvement(scores: ArrayLike, baseline: ArrayLike) -> float:
+    """How likely a run of one method beats a run of another on a random pair, ties counting one half.
+
+    P(X > Y) + P(X = Y) / 2 for each pair, which is the Mann-Whitney statistic over N · N', averaged over the pairs.
+
+    Args:
+        scores, baseline: (N, M) and (N', M).
+    """
+    ours, theirs = _scores(scores), _scores(baseline)
+    if ours.shape[1] != theirs.shape[1]:
+        raise ValueError(f"the methods have scores on {ours.shape[1]} and {theirs.shape[1]} pairs")
+    return float(_probabilities(ours[None], theirs[None])[0])
+
+
+def _probabilities(ours: Array, theirs: Array) -> Array:
+    """Of many pairs of arrays (D, N, M) and (D, N', M) at once."""
+    wins = np.sign(ours[:, :, None] - theirs[:, None]) / 2 + 0.5
+    means: Array = wins.reshape(len(wins), -1).mean(axis=1)
+    return means
+
+
+def stratified_interval(
+    statistic: Callable[..., float],
+    *groups: ArrayLike,
+    confidence: float = CONFIDENCE,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """Bootstrap interval of a statistic of one or more arrays of scores: seeds are drawn anew, pair by pair.
+
+    Percentiles cover too little with few seeds, because the spread of n values drawn from n is smaller by (n - 1) / n
+    in variance. The interval is therefore widened about the statistic by √(n / (n - 1)), n the fewest seeds.
+
+    Returns:
+        None with fewer than two seeds, which have no spread.
+    """
+    arrays = [_scores(group) for group in groups]
+    fewest = min(len(array) for array in arrays)
+    if fewest < 2:
+        return None
+    random = np.random.RandomState(seed)  # one stream in every version of numpy
+    many = _drawn(arrays, draws, random)
+    at_once = AT_ONCE.get(statistic)
+    drawn = [statistic(*each) for each in zip(*many, strict=True)] if at_once is None else at_once(*many)
+    center = statistic(*arrays)
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    wider = float(np.sqrt(fewest / (fewest - 1)))
+    return center + wider * (float(low) - center), center + wider * (float(high) - center)
+
+
+def _drawn(arrays: Sequence[Array], draws: int, random: np.random.RandomState) -> list[Array]:
+    """(draws, N, M) of each array (N, M), drawn in turn: one draw of each, then the next of each."""
+    shapes = {array.shape for array in arrays}
+    if len(shapes) == 1:  # the same stream in one go
+        chosen = random.randint(len(arrays[0]), size=(draws, len(arrays), *arrays[0].shape))
+        indices = [chosen[:, group] for group in range(len(arrays))]
+    else:
+        singly = [[random.randint(len(array), size=array.shape) for array in arrays] for _ in range(draws)]
+        indices = [np.stack(of_group) for of_group in zip(*singly, strict=True)]
+    return [np.take_along_axis(array[None], index, axis=1) for array, index in zip(arrays, indices, strict=True)]
+
+
+# Statistics of thousands of draws take a fraction of the time in one go.
+AT_ONCE: dict[Callable[..., float], Callable[..., Array]] = {
+    interquartile_mean: _interquartile_means,
+    probability_of_improvement: _probabilities,
+}
+
+
+def _scores(values: ArrayLike) -> Array:
+    scores = np.asarray(values, dtype=np.float64)
+    if scores.ndim != 2 or not scores.size or not np.isfinite(scores).all():
+        raise ValueError(f"scores should be finite numbers (seeds, pairs), not an array of shape {scores.shape}")
+    return scores

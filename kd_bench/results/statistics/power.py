@@ -1,0 +1,124 @@
+"""What so many seeds can show at all, and whether a number has been reproduced."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy.special import nctdtr, stdtr, stdtrit
+
+from kd_bench.results.statistics.intervals import Estimate, mean, standard_error
+
+SIGNIFICANCE = 0.05
+POWER = 0.8
+
+Verdict = Literal["reproduced", "below", "above", "inconclusive"]
+
+
+def minimum_detectable_difference(
+    deviation: float, seeds: int, paired: bool = False, power: float = POWER, significance: float = SIGNIFICANCE
+) -> float | None:
+    """The true difference of two means that a two-sided t test finds with probability ``power``.
+
+    In the unit of ``deviation``. A difference that is smaller may be there without being found. Found by bisection on
+    the power of the noncentral t distribution.
+
+    Args:
+        deviation: standard deviation over seeds, of each method; of the differences where ``paired``.
+        seeds: of each method. None below two.
+    """
+    if seeds < 2:
+        return None
+    degrees = seeds - 1 if paired else 2 * (seeds - 1)
+    scale = math.sqrt((1 if paired else 2) / seeds)
+    critical = float(stdtrit(degrees, 1 - significance / 2))
+
+    def found(effect: float) -> float:
+        return float(1 - nctdtr(degrees, effect, critical) + nctdtr(degrees, effect, -critical))
+
+    low, high = 0.0, 1.0
+    while found(high) < power:
+        low, high = high, 2 * high
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if found(middle) < power else (low, middle)
+    return high * scale * deviation
+
+
+def smallest_wilcoxon_p(pairs: int) -> float:
+    """The least two-sided p value of Wilcoxon's exact signed-rank test: 2 / 2^n, all differences of one sign."""
+    return min(1.0, 2.0 ** (1 - pairs))
+
+
+def smallest_mann_whitney_p(first: int, second: int) -> float:
+    """The least two-sided p value of the exact Mann-Whitney test: 2 over (n + m choose n), samples without overlap."""
+    return min(1.0, 2 / math.comb(first + second, first))
+
+
+@dataclass(frozen=True)
+class Equivalence:
+    """Whether values agree with a published one: the verdict, their difference with its interval, the p value."""
+
+    verdict: Verdict
+    difference: Estimate
+    p_value: float | None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviation over so many seeds, two or more."""
+
+    deviation: float
+    seeds: int
+
+
+def equivalence(
+    values: Sequence[float],
+    published: float,
+    tolerance: float,
+    significance: float = SIGNIFICANCE,
+    spread: Spread | None = None,
+) -> Equivalence:
+    """Two one-sided t tests of |mean - published| < tolerance (Schuirmann 1987).
+
+    ``reproduced``: both reject, which is where the 1 - 2 · significance interval of the difference lies within
+    ± tolerance. ``below`` and ``above``: that interval lies beyond the band. ``inconclusive``: it touches an end of the
+    band, or there are fewer than two values. So without evidence nothing is reproduced, and nothing fails either.
+
+    Args:
+        values: one a seed, in the unit of ``published`` and ``tolerance``.
+        spread: of the published mean; the tests are then Welch's (1947). Without it the published value counts as
+            exact.
+    """
+    center = mean([value - published for value in values])
+    if len(values) < 2:
+        return Equivalence("inconclusive", Estimate(center, None, None, len(values)), None)
+    error, degrees = _error(values, spread)
+    half = float(stdtrit(degrees, 1 - significance)) * error
+    difference = Estimate(center, center - half, center + half, len(values))
+    verdict: Verdict = "inconclusive"
+    if -tolerance < center - half and center + half < tolerance:
+        verdict = "reproduced"
+    elif center + half < -tolerance:
+        verdict = "below"
+    elif center - half > tolerance:
+        verdict = "above"
+    return Equivalence(verdict, difference, _one_sided(error, degrees, tolerance - abs(center)))
+
+
+def _error(values: Sequence[float], spread: Spread | None) -> tuple[float, float]:
+    """Standard error of the difference, and its degrees of freedom (Welch-Satterthwaite where there are two means)."""
+    own = standard_error(values)
+    if spread is None:
+        return own, len(values) - 1
+    theirs = spread.deviation / math.sqrt(spread.seeds)
+    error = math.hypot(own, theirs)
+    weights = (own**4 / (len(values) - 1), theirs**4 / (spread.seeds - 1))
+    return error, error**4 / sum(weights) if error else len(values) - 1
+
+
+def _one_sided(error: float, degrees: float, margin: float) -> float:
+    """p value of the one of the two tests that is harder to reject; ``margin`` is left to the nearer end."""
+    if error == 0:
+        return 0.0 if margin > 0 else 1.0
+    return float(stdtr(degrees, -margin / error))

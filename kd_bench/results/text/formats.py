@@ -1,0 +1,76 @@
+"""Numbers as people read them: percent, points, counts, times. Nothing here depends on a locale."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Literal
+
+from kd_bench.results.statistics import Estimate
+
+MISSING = "–"
+MINUS = "\u2212"
+
+Unit = Literal["percent", "decimal", "ratio", "count", "bytes", "seconds"]
+
+
+def percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f}".replace("-", MINUS)
+
+
+def points(difference: float) -> str:
+    """A difference of fractions in percentage points, with its sign."""
+    text = f"{100 * difference:+.2f}"
+    return "0.00" if float(text) == 0 else text.replace("-", MINUS)
+
+
+def points_interval(value: Estimate) -> str:
+    """Both ends of the interval of a difference, in percentage points; empty where there is none."""
+    return "" if value.low is None or value.high is None else f"[{points(value.low)}, {points(value.high)}]"
+
+
+def half_width(value: Estimate) -> str:
+    return MISSING if value.half_width is None else f"± {percent(value.half_width)}"
+
+
+def count(value: float) -> str:
+    """Such as ``1.23 M``: three digits, or an exponent where no network has as many."""
+    if value >= 10**15:
+        return f"{Decimal(value):.2e}"
+    for scale, unit in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if value >= scale:
+            scaled = value / scale
+            return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f} {unit}"
+    return f"{value:.3g}"
+
+
+def size(value: float) -> str:
+    """Bytes, such as ``1.23 MB``; a kilobyte is 1000 of them."""
+    return count(value) + ("B" if value >= 1000 else " B")
+
+
+def seconds(value: float | None) -> str:
+    if value is None:
+        return MISSING
+    return f"{value:.1f}" if value < 100 else f"{value:.0f}" if value < 1e7 else f"{value:.2e}"
+
+
+def decimal(value: float) -> str:
+    return f"{value:.3f}".replace("-", MINUS) if abs(value) < 1e4 else f"{value:.2e}"
+
+
+def significant(value: float) -> str:
+    """Three significant digits, where values span powers of ten."""
+    return f"{value:.3g}" if 1e-3 <= value < 1000 else f"{value:.0f}" if value < 1e7 else f"{value:.2e}"
+
+
+def p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+FORMATS: dict[Unit, Callable[[float], str]] = {
+    "percent": percent,
+    "decimal": decimal,
+    "ratio": significant,
+    "count": count,
+    "bytes": size,
+    "seconds": seconds,
+}

@@ -1,0 +1,165 @@
+"""From a configuration to the identity of its run: data, the runs that it learns from, their weights, the run's id."""
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from kd_bench.config.check import check
+from kd_bench.config.schema import MemberConfig, NetworkConfig, RunConfig
+from kd_bench.data.source import ImageArrays
+from kd_bench.errors import ConfigError
+from kd_bench.results.records.directory import finished
+from kd_bench.results.records.fingerprint import fingerprint
+from kd_bench.results.records.record import Record
+from kd_bench.training.pair import Pair, build
+from kd_bench.training.teachers import TeacherWeights, from_checkpoint, from_record
+
+Role = Literal["student", "teacher"]
+
+
+def prepare(cfg: DictConfig) -> tuple[RunConfig, Pair, ImageArrays]:
+    """The checked configuration, the objects and the data set of a run.
+
+    Raises:
+        ConfigError, IntegrityError: whatever is wrong with them.
+    """
+    config = check(cfg)
+    pair = build(config)
+    return config, pair, load_arrays(config, pair)
+
+
+def locate(cfg: DictConfig) -> str | None:
+    """The id of the run that ``cfg`` describes; None as long as a run that it learns from is not finished."""
+
+    def obtain(earlier: DictConfig, role: Role) -> Record:
+        run_id = locate(earlier)
+        record = finished(Path(earlier.paths.runs).expanduser() / run_id) if run_id else None
+        if record is None:
+            raise _Unfinished
+        return record
+
+    try:
+        return resolve(cfg, *prepare(cfg), obtain)[2]
+    except _Unfinished:
+        return None
+
+
+class _Unfinished(Exception):
+    pass
+
+
+def resolve(
+    cfg: DictConfig,
+    config: RunConfig,
+    pair: Pair,
+    arrays: ImageArrays,
+    obtain: Callable[[DictConfig, Role], Record],
+) -> tuple[list[TeacherWeights], list[TeacherWeights], str]:
+    """The weights of the pair's teacher and of earlier runs, and the run's id, which depends on them.
+
+    Args:
+        obtain: the record of a run that this one learns from.
+    """
+    teachers = [
+        from_checkpoint(network, config.runs)
+        if network.checkpoint != "auto"
+        else from_record(obtain(teacher_run(cfg, network), "teacher"), config.runs)
+        for network in config.teacher.networks()
+    ]
+    previous = [from_record(obtain(*earlier), config.runs) for earlier in learns_from(cfg, pair)]
+    hashes = [[weights.sha256 for weights in networks] for networks in (teachers, previous)]
+    return teachers, previous, fingerprint(config, arrays.content_sha256, hashes, pair.generation)
+
+
+def earlier_runs(cfg: DictConfig, config: RunConfig, pair: Pair) -> list[tuple[DictConfig, Role]]:
+    """Every run that must be finished before this one: its teachers, and what the method learns from beside them."""
+    trained = [network for network in config.teacher.networks() if network.checkpoint == "auto"]
+    return [*((teacher_run(cfg, network), "teacher") for network in trained), *learns_from(cfg, pair)]
+
+
+def learns_from(cfg: DictConfig, pair: Pair) -> list[tuple[DictConfig, Role]]:
+    """The runs whose networks the method learns from beside or instead of the pair's teacher."""
+    if pair.generation:
+        return [(previous_run(cfg, pair.generation), "student")]
+    return [(assistant_run(cfg, number), "teacher") for number in range(len(pair.method.assistants))]
+
+
+def load_arrays(config: RunConfig, pair: Pair) -> ImageArrays:
+    """The data set, compared with what the configuration says of it."""
+    arrays = _load(json.dumps(config.dataset.source, sort_keys=True))
+    arrays.check(config.names.dataset, config.dataset.num_classes, pair.spec.image_size)
+    return arrays
+
+
+@lru_cache(maxsize=2)
+def _load(source: str) -> ImageArrays:
+    """The jobs of a sweep share their data set."""
+    arrays: ImageArrays = instantiate(json.loads(source), _convert_="all").load()
+    return arrays
+
+
+SCRATCH = {"_target_": "kd_bench.methods.scratch.Scratch"}
+
+
+def teacher_run(cfg: DictConfig, teacher: MemberConfig) -> DictConfig:
+    """The configuration of the run that trains a teacher of ``cfg``: its network as a student, from scratch.
+
+    Data set and recipe are those of ``cfg`` but for the teacher's ``overrides``.
+
+    Raises:
+        ConfigError: an override names a key that does not exist.
+    """
+    derived = student_run(scratch_run(cfg), teacher)
+    with open_dict(derived):
+        derived.teacher = {"name": None}
+        derived.seed = teacher.seed
+        derived.tuning = {"trials": 0, "space": None}
+    for key, value in teacher.overrides.items():
+        try:
+            OmegaConf.update(derived, str(key), value, merge=True)
+        except (OmegaConfBaseException, AttributeError, ValueError) as error:
+            raise ConfigError(f"teacher.overrides: {key!r} is no key of the configuration") from error
+    return derived
+
+
+def student_run(cfg: DictConfig, network: MemberConfig) -> DictConfig:
+    """``cfg`` with another network as its student, which is measured beside the final student and not by itself."""
+    derived = cfg.copy()
+    with open_dict(derived):
+        derived.evaluation = {"sections": []}
+        derived.student = {"name": network.name, **{key: getattr(network, key) for key in NetworkConfig.model_fields}}
+        derived.stage_pairs = None
+    return derived
+
+
+def assistant_run(cfg: DictConfig, number: int) -> DictConfig:
+    """The run that trains ``method.assistants[number]``, which learns from those before it as the student from all."""
+    assistants = list(cfg.method.assistants)
+    derived = student_run(cfg, MemberConfig(name=assistants[number]))
+    derived.method.assistants = assistants[:number]
+    return derived
+
+
+def previous_run(cfg: DictConfig, generation: int) -> DictConfig:
+    """The configuration of the run before ``generation`` (counted from 1) in a chain."""
+    if generation == 1:
+        return scratch_run(cfg)
+    derived = cfg.copy()
+    derived.chain.generations = generation - 1
+    return derived
+
+
+def scratch_run(cfg: DictConfig) -> DictConfig:
+    """The configuration of the run that trains the student of ``cfg`` without distillation: generation 0 of a chain."""
+    derived = cfg.copy()
+    with open_dict(derived):
+        derived.method = SCRATCH
+        derived.names.method = "scratch"
+        derived.chain = {"generations": 0}
+    return derived

@@ -1,0 +1,219 @@
+"""A pair, looked at before anything is trained: sizes, cost, stages, pairing, memory of a step."""
+
+import time
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kd_bench.config.schema import RunConfig
+from kd_bench.data.batch import Batch, DataSpec
+from kd_bench.evaluation import efficiency
+from kd_bench.methods.base import TrainingSet
+from kd_bench.models.features import FeatureTap, Outputs, paired_stages
+from kd_bench.training.loop import torch_threads
+from kd_bench.training.module import DistillationModule
+from kd_bench.training.pair import Pair, build, make_module
+
+Facts = dict[str, Any]
+TRIAL_SAMPLES = 1024  # of a training set that is not loaded
+
+
+def inspect(config: RunConfig) -> Facts:
+    """Facts of a configured pair; no data set is loaded.
+
+    Raises:
+        ConfigError: as ``build``.
+    """
+    pair = build(config)
+    with torch_threads(config.trainer.threads):
+        networks = {
+            role: _network(tap, pair)
+            for role, tap in (("teacher", pair.teacher), ("student", pair.student))
+            if tap is not None
+        }
+        return {
+            "dataset": config.names.dataset,
+            "num_classes": pair.spec.num_classes,
+            "image_size": list(pair.spec.image_size),
+            "method": config.names.method,
+            "paper": pair.method.paper,
+            **networks,
+            "stage_pairs": None if pair.source is None else paired_stages(pair.student, pair.source),
+            "adapter_parameters": efficiency.adapter_parameters(pair.method),
+            "step": step_cost(config, pair),
+        }
+
+
+def _network(tap: FeatureTap, pair: Pair) -> Facts:
+    method = pair.method if tap is pair.student else None
+    return {
+        "name": tap.name,
+        "input_size": list(tap.input_size),
+        "parameters": efficiency.parameters(tap, method),
+        "macs": efficiency.macs(tap, pair.spec, method),
+        "stages": [list(shape) for shape in tap.stage_shapes],
+        "embedding": tap.embedding_size,
+        "pre_activations": tap.has_pre_activations,
+    }
+
+
+def step_cost(config: RunConfig, pair: Pair) -> Facts:
+    """Memory and time of one training step on random images, without weights from anywhere.
+
+    ``seconds`` are those of the fastest of three steps.
+    """
+    step = TrialStep(config, pair)
+    return {
+        "batch_size": config.recipe.batch_size,
+        **step.memory(),
+        "seconds": min(step.seconds() for _ in range(3)),
+        "threads": torch.get_num_threads(),
+    }
+
+
+class TrialStep:
+    """One training step of a pair, without the optimizer, that can be repeated on the same random images."""
+
+    def __init__(self, config: RunConfig, pair: Pair) -> None:
+        self._module = make_module(config, pair)
+        targets = torch.arange(max(TRIAL_SAMPLES, config.recipe.batch_size)) % pair.spec.num_classes
+        passes = lambda: _outputs(self._module, pair.spec, targets, config.recipe.batch_size)  # noqa: E731
+        pair.method.prepare(TrainingSet(targets, pair.spec.num_classes, passes))
+        self._module.trainer = _Standing()  # type: ignore[assignment]
+        self._module.train()
+        self._batch = _batch(config, pair, targets)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes that a step holds."""
+        weights = _weights(self._module)
+        kept = _Kept(weights)
+        with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor):
+            loss = self._module.training_step(self._batch, 0)
+        torch.autograd.backward(loss)
+        return {
+            "activation_bytes": kept.bytes,
+            "weight_bytes": _size(weights),
+            "gradient_bytes": _size([weight for weight in weights if weight.requires_grad]),
+        }
+
+    def seconds(self) -> float:
+        """Of one step."""
+        started = time.perf_counter()
+        torch.autograd.backward(self._module.training_step(self._batch, 0))
+        return time.perf_counter() - started
+
+
+def _batch(config: RunConfig, pair: Pair, targets: Tensor) -> Batch:
+    """Random images as the method's sampler, views and rotations would give them."""
+    requires, size = pair.method.requires, config.recipe.batch_size
+    index = torch.arange(size)
+    if requires.sampler == "class_pairs":
+        index = torch.cat([index, index])
+    views = 4 if requires.rotations else requires.views
+    images = torch.rand(views, len(index), 3, *pair.spec.image_size)
+    return Batch(images[0] if views == 1 else images, targets[index], index)
+
+
+def _outputs(
+    module: DistillationModule, spec: DataSpec, targets: Tensor, batch_size: int
+) -> Iterator[tuple[Batch, Outputs]]:
+    """A pass over random images that stand for the training samples."""
+    assert module.teacher is not None  # a method that asks has one
+    for index in torch.split(torch.arange(len(targets)), batch_size):
+        images = torch.rand(len(index), 3, *spec.image_size)
+        yield Batch(images, targets[index], index), module.teacher(images)
+
+
+def _weights(module: DistillationModule) -> list[Tensor]:
+    """Parameters and buffers of everything in memory, each once: a teacher that learns is a part of the module."""
+    parts = [module] if module.teacher is None else [module, module.teacher]
+    tensors = [tensor for part in parts for tensor in (*part.parameters(), *part.buffers())]
+    return list({id(tensor): tensor for tensor in tensors}.values())
+
+
+class _Kept:
+    """Counts the storages that autograd keeps for the backward pass, those of the weights left out."""
+
+    def __init__(self, weights: list[Tensor]) -> None:
+        self.bytes = 0
+        self._seen = {tensor.untyped_storage().data_ptr() for tensor in weights}
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._seen:
+            self._seen.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor
+
+
+class _Standing:
+    """What a training step asks its trainer."""
+
+    max_epochs, num_training_batches, current_epoch, global_step = 1, 1, 0, 0
+
+
+def _size(tensors: list[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def as_text(facts: Facts) -> str:
+    """The facts as a page for a terminal."""
+    roles = [role for role in ("teacher", "student") if role in facts]
+    height, width = facts["image_size"]
+    lines = [
+        f"{facts['dataset']}: {facts['num_classes']} classes, {height}x{width} images",
+        f"method {facts['method']} ({facts['paper']})",
+        "",
+        *_columns([["", *roles], *([title, *(form(facts[role]) for role in roles)] for title, form in _ROWS)]),
+        "",
+    ]
+    if len(roles) == 2:
+        parameters, macs = (_ratio(facts["teacher"][key], facts["student"][key]) for key in ("parameters", "macs"))
+        lines.append(f"the student has {parameters} parameters and {macs} MACs")
+    if facts["stage_pairs"] is not None:
+        pairs = ", ".join(f"{student}-{teacher}" for student, teacher in facts["stage_pairs"])
+        lines.append(f"stages, student-teacher: {pairs}; stage_pairs=[[0,0],...] changes it")
+    lines.append(f"adapters, trained and thrown away: {facts['adapter_parameters']:,} parameters")
+    step = facts["step"]
+    total = step["activation_bytes"] + step["weight_bytes"] + step["gradient_bytes"]
+    lines.append(
+        f"a training step of {step['batch_size']} images: {_mib(total)} (activations {_mib(step['activation_bytes'])}, "
+        f"weights {_mib(step['weight_bytes'])}, gradients {_mib(step['gradient_bytes'])}; the optimizer's state comes "
+        f"on top), {1000 * step['seconds']:.0f} ms here with {step['threads']} threads"
+    )
+    return "\n".join(lines)
+
+
+_ROWS: list[tuple[str, Any]] = [
+    ("network", lambda facts: facts["name"]),
+    ("input", lambda facts: "x".join(map(str, facts["input_size"]))),
+    ("parameters", lambda facts: f"{facts['parameters']:,}"),
+    ("MACs an image", lambda facts: f"{facts['macs']:,}"),
+    ("stages", lambda facts: _shapes(facts["stages"])),
+    ("embedding", lambda facts: str(facts["embedding"])),
+    ("pre-activations", lambda facts: "yes" if facts["pre_activations"] else "no"),
+]
+
+
+def _shapes(stages: list[list[int]]) -> str:
+    """``16x8x8 2 of 32x4x4``: runs of equal shapes, such as those of a transformer, are counted."""
+    runs = [(shape, len(list(run))) for shape, run in groupby("x".join(map(str, stage)) for stage in stages)]
+    return " ".join(shape if count == 1 else f"{count} of {shape}" for shape, count in runs)
+
+
+def _ratio(teacher: int, student: int) -> str:
+    if student > teacher:
+        return f"{student / max(1, teacher):.1f} times more"
+    return f"{teacher / max(1, student):.1f} times fewer"
+
+
+def _columns(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"

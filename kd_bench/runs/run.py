@@ -1,0 +1,320 @@
+"""One run: configuration -> objects -> fit -> predict -> evaluate -> record."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor, nn
+
+from kd_bench.config.check import load_plugins
+from kd_bench.config.schema import RunConfig
+from kd_bench.data.augmentation import Augmentation, as_float
+from kd_bench.data.batch import Batch
+from kd_bench.data.datamodule import ImageDataModule
+from kd_bench.data.randomness import derive_seed
+from kd_bench.data.source import ImageArrays
+from kd_bench.errors import Diverged, IntegrityError, Interrupted, Preempted
+from kd_bench.evaluation.evaluate import SPLITS, metrics_of, student_predictions, teacher_predictions
+from kd_bench.evaluation.full import Trained, full_evaluation
+from kd_bench.evaluation.metrics import accuracy
+from kd_bench.methods.base import TrainingSet
+from kd_bench.models.ensemble import Ensemble, taps_of
+from kd_bench.models.features import FeatureTap, Outputs
+from kd_bench.models.weights import save_tensors
+from kd_bench.results.records.directory import HEAD_FILE, PREDICTIONS_FILE, WEIGHTS_FILE, claim, finished
+from kd_bench.results.records.record import RECORD_FILE, Record, Times, write_record
+from kd_bench.results.records.states import RunState, State, new_state, now, read_state, write_state
+from kd_bench.runs.lineage import Role, load_arrays, prepare, resolve
+from kd_bench.runs.recorder import dataset_info, make_record, method_info, teacher_info, training_cost
+from kd_bench.training.checkpoints import delete_checkpoints
+from kd_bench.training.display import display
+from kd_bench.training.loop import fit, torch_threads
+from kd_bench.training.module import MEMORIES, DistillationModule, in_float32
+from kd_bench.training.pair import Pair, build, make_module, notes, target_of
+from kd_bench.training.processes import Place, together
+from kd_bench.training.signals import stop_signals
+from kd_bench.training.teachers import FrozenTeacher, TeacherWeights, check_teacher, describe_normalization
+from kd_bench.training.trackers import Guarded, TrackedRun
+
+CallbackMakers = tuple[Callable[[], list[Callback]], ...]
+
+
+def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: CallbackMakers = ()) -> Record:
+    """Train, evaluate and record one run, after the runs that it learns from; a finished one is only read.
+
+    Args:
+        cfg: as composed by Hydra. It is not changed.
+        role: ``teacher`` for runs that a pair needs; they are not ranked.
+        wait: until another process that trains this very run is done, instead of refusing.
+        callbacks: makers of further Lightning callbacks, for displays.
+
+    Raises:
+        ConfigError, IntegrityError, Diverged, Interrupted: see ``kd_bench.errors``.
+    """
+    config, pair, arrays = prepare(cfg)
+
+    def obtain(earlier: DictConfig, role: Role) -> Record:
+        return run(earlier, role=role, wait=True, callbacks=callbacks)
+
+    teachers, previous, run_id = resolve(cfg, config, pair, arrays, obtain)
+    with claim(config.runs, run_id, wait) as directory:
+        state = new_state(config, run_id, role, epochs=config.recipe.epochs + pair.method.pretrain_epochs)
+        if (record := finished(directory)) is not None:
+            _put_in_order(state, directory)
+            if not wait:
+                _say(config, f"{_title(state)}: done before, {_result(record, directory)}")
+                if config.evaluation.sections and record.full is None:
+                    _say(config, f"  evaluated later by: kd-bench evaluate {directory} --full --write")
+            return record
+        with stop_signals(), _recorded_state(state, directory, config), torch_threads(config.trainer.threads):
+            return _train(config, pair, arrays, teachers, previous, state, directory, callbacks)
+
+
+def _train(
+    config: RunConfig,
+    pair: Pair,
+    arrays: ImageArrays,
+    teachers: list[TeacherWeights],
+    previous: list[TeacherWeights],
+    state: RunState,
+    directory: Path,
+    callbacks: CallbackMakers,
+) -> Record:
+    started = now()
+    data = data_module(config, pair, arrays)
+    compared = _checked_teacher(config, pair, teachers, data)
+    for tap, weights in zip(pair.previous, previous, strict=True):
+        _load_weights(config, tap, weights)
+    module = make_module(config, pair)
+    _prepare(config, pair, module, data)
+    _say(config, f"{_title(state)}: {state.epochs} epochs, run {state.run_id}")
+    for line in notes(config, pair):
+        _say(config, f"  {line}")
+
+    with _tracked(config, state, directory) as trackers:
+        makers = (*callbacks, lambda: display(config.trainer.progress))
+        alive = lambda epoch: write_state(state.moved("running", epoch=epoch), directory)  # noqa: E731
+        with together(config.trainer.devices, _take_part, config, teachers, previous, directory) as place:
+            fit(module, data, config.recipe.epochs, config.trainer, directory, trackers, makers, alive, place)
+        trained = time.perf_counter()
+        predictions = student_predictions(module, data, compared)
+        best = {rule: kept["epoch"] for rule, kept in module.best.items()}
+        metrics = metrics_of(predictions, {"last": state.epochs, **best})
+        files = _save(config, pair, module, predictions, directory)
+        full = full_evaluation(Trained(config, pair, data, directory, teachers))
+        record = make_record(
+            config=config,
+            state=state,
+            pair=pair,
+            dataset=dataset_info(config, arrays, data),
+            teacher=teacher_info(pair, teachers, accuracy(compared["test"], data.test.targets) if compared else 0.0),
+            method=method_info(config, pair, previous),
+            metrics=metrics,
+            history=module.history,
+            times=Times(
+                started_at=started,
+                finished_at=now(),
+                train_seconds=module.train_seconds,
+                evaluation_seconds=time.perf_counter() - trained,
+                teacher_train_seconds=_seconds(teachers),
+                resumed=module.resumed,
+            ),
+            directory=directory,
+            files=files,
+            cost=training_cost(config, module),
+            full=full,
+        )
+        write_record(record, directory / RECORD_FILE)
+        for tracker in trackers:
+            tracker.summarise(_summary(record))
+            tracker.store([directory / name for name in files if name != PREDICTIONS_FILE])
+    delete_checkpoints(directory)
+    _say(config, f"  {_result(record, directory)}")
+    return record
+
+
+def _take_part(
+    place: Place, config: RunConfig, teachers: list[TeacherWeights], previous: list[TeacherWeights], directory: Path
+) -> Callable[[], None]:
+    """What another process that shares the training makes, and what it does then."""
+    load_plugins(config.plugins)
+    pair = build(config)
+    data = data_module(config, pair, load_arrays(config, pair))
+    for tap, weights in zip([*taps_of(pair.teacher), *pair.previous], [*teachers, *previous], strict=True):
+        weights.load(tap)
+    module = make_module(config, pair)
+    _prepare(config, pair, module, data)
+
+    def go() -> None:
+        with torch_threads(config.trainer.threads):
+            fit(module, data, config.recipe.epochs, config.trainer, directory, [], (), lambda epoch: None, place)
+
+    return go
+
+
+def data_module(config: RunConfig, pair: Pair, arrays: ImageArrays) -> ImageDataModule:
+    """Batches of a data set, as the recipe and the method ask for them."""
+    recipe, dataset = config.recipe, config.dataset
+    return ImageDataModule(
+        arrays,
+        pair.spec,
+        Augmentation(**recipe.augmentation.model_dump()),
+        recipe.batch_size,
+        config.seed,
+        dataset.validation_fraction,
+        dataset.train_samples,
+        pair.method.requires.views,
+        pair.method.requires.rotations,
+        pair.method.requires.sampler,
+        config.trainer.workers,
+        recipe.selection == "best_on_test",
+    )
+
+
+def _load_weights(config: RunConfig, tap: FeatureTap, weights: TeacherWeights) -> None:
+    for note in weights.load(tap):
+        _say(config, f"  {note}")
+
+
+def _checked_teacher(
+    config: RunConfig, pair: Pair, weights: list[TeacherWeights], data: ImageDataModule
+) -> dict[str, Tensor] | None:
+    """The pair's teacher on the held-out splits, once each of its networks has shown to be what it claims to be."""
+    if pair.teacher is None:
+        return None
+    ensemble = pair.teacher if isinstance(pair.teacher, Ensemble) else None
+    logits = []
+    for tap, own in zip(taps_of(pair.teacher), weights, strict=True):
+        _load_weights(config, tap, own)
+        logits.append(teacher_predictions(tap, data))
+        measured = {split: accuracy(logits[-1][split], getattr(data, split).targets) for split in SPLITS}
+        normalization = describe_normalization(tap, pair.spec)
+        check_teacher(tap.name, measured, own.expected(), config.dataset.num_classes, normalization)
+    return {
+        split: ensemble.combine([each[split] for each in logits]) if ensemble else logits[0][split] for split in SPLITS
+    }
+
+
+def _prepare(config: RunConfig, pair: Pair, module: DistillationModule, data: ImageDataModule) -> None:
+    """Let the method make what depends on the training samples."""
+
+    def outputs() -> Iterator[tuple[Batch, Outputs]]:
+        assert isinstance(module.teacher, FrozenTeacher)  # a method that asks has one
+        for batch in data.evaluation_loader(data.train):
+            images = as_float(batch.images)
+            yield batch._replace(images=images), in_float32(module.teacher(images))
+
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(config.seed, MEMORIES, pair.generation))
+        pair.method.prepare(TrainingSet(data.train.targets, config.dataset.num_classes, outputs))
+
+
+def _seconds(teachers: list[TeacherWeights]) -> float | None:
+    """What training the teacher took, if all of it was trained here."""
+    seconds = [weights.record.times.train_seconds if weights.record else None for weights in teachers]
+    known = [each for each in seconds if each is not None]
+    return sum(known) if known and len(known) == len(seconds) else None
+
+
+def _save(
+    config: RunConfig, pair: Pair, module: DistillationModule, predictions: dict[str, Tensor], directory: Path
+) -> list[str]:
+    """Save predictions and the headline weights; returns the file names. The module keeps those weights."""
+    if config.recipe.selection != "last":
+        module.load_state_dict(module.best[config.recipe.selection]["weights"])
+    files = {PREDICTIONS_FILE: predictions, WEIGHTS_FILE: pair.student.network.state_dict()}
+    if pair.method.test_time_modules():
+        files[HEAD_FILE] = nn.ModuleList(pair.method.test_time_modules()).state_dict()
+    for name, tensors in files.items():
+        save_tensors(tensors, directory / name)
+    return list(files)
+
+
+def _put_in_order(state: RunState, directory: Path) -> None:
+    """What a run that was stopped between its record and its end has left to do."""
+    delete_checkpoints(directory)
+    with suppress(IntegrityError):  # a lost or damaged state is not completed either
+        if read_state(directory).state == "completed":
+            return
+    write_state(state.moved("completed", epoch=state.epochs), directory)
+
+
+@contextmanager
+def _recorded_state(state: RunState, directory: Path, config: RunConfig) -> Iterator[None]:
+    """Keep ``state.json`` true however the run ends."""
+    write_state(state.moved("running"), directory)
+    try:
+        yield
+    except BaseException as error:
+        cause, after = (str(error).splitlines() or [type(error).__name__])[0], state_after(error)
+        if after == "oom":
+            cause += f" (recipe.batch_size={config.recipe.batch_size})"
+        try:
+            write_state(state.moved(after, cause), directory)
+        except IntegrityError as full:
+            warnings.warn(str(full), stacklevel=2)
+        raise
+    write_state(state.moved("completed", epoch=state.epochs), directory)
+
+
+def state_after(error: BaseException) -> State:
+    if isinstance(error, Diverged):
+        return "diverged"
+    if isinstance(error, Preempted):
+        return "preempted"
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return "interrupted"
+    out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return "oom" if out_of_memory else "failed"
+
+
+@contextmanager
+def _tracked(config: RunConfig, state: RunState, directory: Path) -> Iterator[list[Guarded]]:
+    """Trackers for one run, closed before the next job of a sweep starts."""
+    tracked = TrackedRun(
+        directory=directory,
+        run_id=state.run_id,
+        name=f"{state.method}-{state.student}-s{state.seed}",
+        group=state.study or f"{state.dataset}/{state.teacher}->{state.student}",
+        job_type="teacher" if state.role == "teacher" else state.method,
+        tags=[state.dataset, state.method, state.student],
+        config=config.recorded(),
+    )
+    open_trackers, arguments = target_of(config.logger)
+    trackers: list[Guarded] = open_trackers(run=tracked, **arguments)
+    status = "failed"
+    try:
+        yield trackers
+        status = "success"
+    finally:
+        for tracker in trackers:
+            tracker.close(status)
+
+
+def _summary(record: Record) -> dict[str, float]:
+    """Final metrics, under the names that a tracker's users look for."""
+    return {
+        f"{split}/{name}": value
+        for split, metrics in (("test", record.headline().test), ("val", record.headline().validation))
+        for name, value in metrics.model_dump().items()
+        if isinstance(value, float)
+    }
+
+
+def _title(state: RunState) -> str:
+    source = f"{state.teacher} -> " if state.teacher else ""
+    return f"{state.dataset}: {source}{state.student}, {state.method}, seed {state.seed}"
+
+
+def _result(record: Record, directory: Path) -> str:
+    return f"test top-1 {100 * record.headline().test.top1:.2f} %: {directory / RECORD_FILE}"
+
+
+def _say(config: RunConfig, text: str) -> None:
+    if config.trainer.progress != "none":
+        print(text, flush=True)

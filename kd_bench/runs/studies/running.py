@@ -1,0 +1,150 @@
+"""A study from its name to its end: planned, run, shown."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from kd_bench.errors import IntegrityError, SweepError
+from kd_bench.runs.studies.grid import StudyRun, compose_study, study_runs
+from kd_bench.runs.studies.progress import ProgressFile, study_file, study_logs, summary_lines
+from kd_bench.runs.studies.scheduling import Options, Scheduler, check_options, make_plan
+from kd_bench.runs.studies.tasks import Outcome, Task
+
+
+def run_study(name: str, overrides: list[str], options: Options, skip_refused: bool = False) -> Path:
+    """Run a study to its end; what is finished is only read.
+
+    Returns:
+        Where its runs are.
+
+    Raises:
+        ConfigError: the study or a point of its grid is wrong; nothing was started.
+        SweepError: runs failed; the others are done.
+        Interrupted: stopped; the same call goes on.
+    """
+    check_options(options)
+    runs = study_runs(name, overrides)
+    run_points(name, compose_study(name, overrides), runs, options, skip_refused)
+    return runs
+
+
+def run_points(name: str, points: list[StudyRun], runs: Path, options: Options, skip_refused: bool = False) -> None:
+    """The same for a study that is given as its runs.
+
+    Args:
+        runs: where they go.
+    """
+    check_options(options)
+    tasks = _planned(name, points, runs, False, skip_refused)
+    done = sum(task.done for task in tasks)
+    print(f"{len(tasks)} runs, {done} of them finished; {options.jobs} at a time", flush=True)
+    for task in tasks:
+        if task.refused:
+            print(f"refused: {task.label}: {task.refused}", flush=True)
+    file = ProgressFile(study_file(runs, name), name, tasks)
+    with _shown(len(tasks), options.jobs) as display:
+
+        def listen(task: Task, outcome: Outcome) -> None:
+            file.update(task, outcome)
+            display.update(task, outcome)
+
+        try:
+            outcomes = Scheduler(tasks, options, study_logs(runs, name), listen).run()
+        finally:
+            file.write()
+    left = [task for task in tasks if outcomes[task.key].state not in ("completed", "refused")]
+    if left:
+        print("\n".join(summary_lines(list(file.tasks.values()))), flush=True)
+        causes = [f"{task.label}: {cause}" for task in left if (cause := outcomes[task.key].cause)]
+        more = f" and {len(causes) - 5} more" if len(causes) > 5 else ""
+        raise SweepError(f"{len(left)} of {len(tasks)} runs are not finished: {'; '.join(causes[:5])}{more}")
+
+
+def planned(
+    name: str, overrides: list[str], estimate: bool = False, skip_refused: bool = False
+) -> tuple[list[Task], Path]:
+    """The runs of a study, those that others learn from first, and where they go.
+
+    Raises:
+        ConfigError, IntegrityError: see ``planning.plan``.
+    """
+    runs = study_runs(name, overrides)
+    return _planned(name, compose_study(name, overrides), runs, estimate, skip_refused), runs
+
+
+def _planned(name: str, points: list[StudyRun], runs: Path, estimate: bool, skip_refused: bool) -> list[Task]:
+    log = study_logs(runs, name) / "planning.log"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IntegrityError(f"{log.parent} cannot be written: {error}") from error
+    return make_plan(points, estimate, skip_refused, log)
+
+
+def cost_lines(tasks: list[Task], jobs: int) -> list[str]:
+    """What a dry run prints: each run with its estimated duration, and the sum."""
+    width = min(60, max([len(task.label) for task in tasks], default=0))
+    lines = [f"{task.label[:60].ljust(width)}  {_cost(task)}" for task in tasks]
+    total = sum(task.seconds or 0.0 for task in tasks)
+    waiting = sum(not task.done and not task.refused for task in tasks)
+    estimate = f"{duration(total)} of training one after the other"
+    at_a_time = f", at best {duration(total / jobs)} with --jobs {jobs}" if jobs > 1 else ""
+    return [*lines, f"{len(tasks)} runs, {waiting} to do: about {estimate}{at_a_time} (steps measured on this machine)"]
+
+
+def _cost(task: Task) -> str:
+    if task.refused:
+        return f"refused: {task.refused}"
+    if task.done:
+        return f"finished, run {task.run_id}"
+    return f"about {duration(task.seconds or 0.0)}"
+
+
+def duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+class _Display:
+    """A line for each run that ended; on a terminal also a bar over the runs and one for each run under way."""
+
+    def __init__(self, progress: Progress, runs: int) -> None:
+        self._progress, self._count, self._ended = progress, runs, 0
+        self._runs = progress.add_task("runs", total=runs)
+        self._bars: dict[str, TaskID] = {}
+
+    def update(self, task: Task, outcome: Outcome) -> None:
+        if outcome.state == "running":
+            if task.key not in self._bars:
+                self._bars[task.key] = self._progress.add_task(task.label, total=None)
+            self._progress.update(self._bars[task.key], completed=outcome.epoch, total=outcome.epochs or None)
+            return
+        if (bar := self._bars.pop(task.key, None)) is not None:
+            self._progress.remove_task(bar)
+        if outcome.state == "waiting":
+            self._say(f"{task.label}: {outcome.cause}; trying again")
+            return
+        self._ended += 1
+        self._progress.advance(self._runs)
+        self._say(f"[{self._ended}/{self._count}] {task.label}: {_result(outcome)}")
+
+    def _say(self, line: str) -> None:
+        self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _result(outcome: Outcome) -> str:
+    if outcome.top1 is not None:
+        return f"test top-1 {100 * outcome.top1:.2f} % ({outcome.seconds:.1f} s)"
+    return f"{outcome.state.upper()}: {outcome.cause}"
+
+
+@contextmanager
+def _shown(runs: int, jobs: int) -> Iterator[_Display]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield _Display(progress, runs)

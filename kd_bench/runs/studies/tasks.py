@@ -1,0 +1,84 @@
+"""A run of a study, how it went, and what its process says of it. Needs no torch."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from omegaconf import DictConfig
+
+from kd_bench.results.records.states import State
+
+TaskState = State | Literal["waiting", "blocked", "refused"]
+FAILED: tuple[str, ...] = ("failed", "diverged", "oom", "stale", "blocked")
+UNFINISHED = (*FAILED, "preempted", "interrupted", "refused")  # has ended, and nobody can learn from it
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of a study.
+
+    Attributes:
+        key: of its configuration.
+        after: keys of the runs that it learns from.
+        run_id: None as long as one of those is not finished.
+        done: whether its record exists.
+        seconds: estimated duration of its training.
+        refused: why its configuration is refused, if it is; it will not run then.
+    """
+
+    key: str
+    label: str
+    cfg: DictConfig
+    role: Literal["student", "teacher"]
+    after: tuple[str, ...] = ()
+    run_id: str | None = None
+    done: bool = False
+    seconds: float | None = None
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task stands: ``cause`` is one line, ``top1`` of the test split in [0, 1], ``seconds`` of all attempts."""
+
+    state: TaskState
+    cause: str = ""
+    run_id: str | None = None
+    top1: float | None = None
+    seconds: float = 0.0
+    attempts: int = 0
+    epoch: int = 0
+    epochs: int = 0
+
+
+def first_outcome(task: Task) -> Outcome:
+    """How a task stands before anything has run."""
+    return Outcome("refused" if task.refused else "waiting", task.refused, task.run_id)
+
+
+class Epoch(NamedTuple):
+    """A run has finished an epoch."""
+
+    run_id: str
+    done: int
+    epochs: int
+
+
+class Done(NamedTuple):
+    """A run is finished."""
+
+    run_id: str
+    top1: float
+
+
+class Planned(NamedTuple):
+    """A plan is made."""
+
+    tasks: list[Task]
+
+
+class Failed(NamedTuple):
+    """A run or a plan has failed, with the state of the run and the exit code of the error."""
+
+    state: State
+    cause: str
+    exit_code: int

@@ -1,0 +1,1 @@
+"""One optimisation: from a checked configuration to trained weights."""

@@ -1,0 +1,160 @@
+"""From a module and data to trained weights: Lightning's trainer, stage by stage, resumed where it was left."""
+
+import logging
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, Checkpoint
+
+from kd_bench.config.schema import TrainerConfig
+from kd_bench.data.datamodule import ImageDataModule
+from kd_bench.training.checkpoints import AtomicCheckpointIO, check_space, checkpoint_stem, latest_checkpoint
+from kd_bench.training.module import DistillationModule
+from kd_bench.training.processes import ALONE, Place, strategy
+from kd_bench.training.trackers import Guarded
+
+HEARTBEAT_SECONDS = 2.0
+PRETRAINING, TRAINING = 0, 1
+UNHELPFUL_WARNINGS = (
+    ".*LeafSpec.*",  # Lightning's own use of torch
+    ".*srun.*",  # a SLURM client on the machine is no reason to use it
+    ".*does not have many workers.*",  # batches are cut from memory
+    ".*number of training batches.*",  # the meter is read out at the end of each epoch too
+    ".*in eval mode at the start of training.*",  # a moving average is, on purpose
+    ".*tensorboardX.*",
+    ".*sync_dist=True.*",  # of processes that train together one alone evaluates
+)
+
+
+class EpochCheckpoint(Checkpoint):
+    """Saves at epoch ends, after the module has written its history, and gives a sign of life."""
+
+    def __init__(self, directory: Path, stage: int, every: int, alive: Callable[[int], None]) -> None:
+        self._directory, self._stage, self._every, self._alive = directory, stage, every, alive
+        self._last = 0.0
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, DistillationModule)
+        done = trainer.current_epoch + 1
+        if done % self._every == 0 or done == trainer.max_epochs:
+            trainer.save_checkpoint(checkpoint_stem(self._directory, self._stage, done))
+        if time.monotonic() - self._last > HEARTBEAT_SECONDS or done == trainer.max_epochs:
+            self._last = time.monotonic()
+            self._alive(pl_module.earlier_epochs + done)
+
+
+class KeepSignals(Callback):
+    """Takes SIGTERM back from Lightning, whose handler tells the other processes of a run first, in a collective that
+    they never join while they wait for this one's gradients.
+    """
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)
+
+
+def fit(
+    module: DistillationModule,
+    data: ImageDataModule,
+    epochs: int,
+    config: TrainerConfig,
+    directory: Path,
+    trackers: list[Guarded],
+    callbacks: Iterable[Callable[[], list[Callback]]],
+    alive: Callable[[int], None],
+    place: Place = ALONE,
+) -> None:
+    """Run the pretraining stage (if the method declares one) and the training stage.
+
+    Args:
+        directory: of the run; its newest checkpoint says where to go on.
+        callbacks: makers, since each stage has a trainer of its own.
+        alive: is told the number of epochs done, now and then.
+        place: of this process among those that train together, all of which call this with the same arguments but for
+            trackers and callbacks.
+    """
+    data.rank, data.world = place.rank, place.world
+    found = latest_checkpoint(directory)
+    if found is None:
+        check_space(directory, module.state_dict().values())
+    for stage in (PRETRAINING, TRAINING):
+        stage_epochs = epochs if stage == TRAINING else module.method.pretrain_epochs
+        if not stage_epochs or (found and stage < found.stage):
+            continue
+        module.pretraining = stage == PRETRAINING
+        module.earlier_epochs = data.epoch_offset = 0 if module.pretraining else module.method.pretrain_epochs
+        every = EpochCheckpoint(directory, stage, config.checkpoint_every_n_epochs, alive)
+        trainer = _trainer(
+            config, stage_epochs, directory, trackers, [*(c for make in callbacks for c in make()), every], place
+        )
+        resumed = found if found and stage == found.stage else None
+        data.first_epoch = resumed.epochs if resumed else 0
+        with quiet_lightning():
+            trainer.fit(module, datamodule=data, ckpt_path=resumed.path if resumed else None)
+        module.earlier_steps += trainer.global_step
+
+
+def _trainer(
+    config: TrainerConfig,
+    epochs: int,
+    directory: Path,
+    trackers: list[Guarded],
+    callbacks: list[Callback],
+    place: Place,
+) -> pl.Trainer:
+    with quiet_lightning():
+        return pl.Trainer(
+            accelerator=config.accelerator,
+            devices=place.world,
+            strategy=strategy(place, config.accelerator),
+            precision=config.precision,
+            max_epochs=epochs,
+            logger=trackers or False,
+            callbacks=[KeepSignals(), *callbacks],
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=directory,
+            log_every_n_steps=config.log_every_n_steps,
+            enable_progress_bar=any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks),
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            deterministic="warn" if config.accelerator == "gpu" else None,
+        )
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Let torch use ``count`` threads; the next job of the process finds what it had before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Lightning's advertisements, and its advice that does not hold here, are not for our users."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for message in UNHELPFUL_WARNINGS:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,321 @@
+"""From a checked configuration to objects. Whatever is wrong with a pair is found here, before any data is touched."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from kd_bench.config.schema import MemberConfig, RecipeConfig, RunConfig, TrainerConfig
+from kd_bench.data.batch import DataSpec
+from kd_bench.data.randomness import derive_seed
+from kd_bench.errors import ConfigError
+from kd_bench.methods.base import Method
+from kd_bench.models.ensemble import Ensemble, taps_of
+from kd_bench.models.factory import create_tap
+from kd_bench.models.features import FeatureTap, paired_stages
+from kd_bench.models.weights import load_strictly, read_weights
+from kd_bench.results.records.directory import HEAD_FILE, WEIGHTS_FILE
+from kd_bench.training.module import ADAPTERS, COMPANION, INITIALISATION, DistillationModule
+from kd_bench.training.teachers import FrozenTeacher, MovingAverage, Teacher, TeacherWeights, TrainedAlong
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The networks and the method of a run.
+
+    Attributes:
+        teacher: of the pair, what the student is compared with; without its weights until they are loaded.
+        previous: networks of earlier runs that the method learns from: the generation before, or assistants.
+        source: the network that the method learns from, made of the others; None where it needs none.
+        generation: 0, or the position in a chain of runs.
+    """
+
+    spec: DataSpec
+    student: FeatureTap
+    teacher: FeatureTap | None
+    previous: list[FeatureTap]
+    source: FeatureTap | None
+    method: Method
+    generation: int
+
+
+def build(config: RunConfig, device_here: bool = True) -> Pair:
+    """Build and check a pair.
+
+    Args:
+        device_here: whether this machine is the one that will train, so that it must have the device.
+
+    Raises:
+        ConfigError: a network cannot be built or cannot take the images, or the pair lacks what the method requires.
+    """
+    if device_here:
+        check_device(config.trainer)
+    data = config.dataset
+    height, width = data.image_size
+    spec = DataSpec(data.num_classes, (height, width), _triple(data.mean), _triple(data.std))
+    method = _method(config)
+    generation = config.chain.generations or int(method.requires.teacher == "own")
+    _check_requirements(config, method, generation)
+    if config.trainer.devices > 1:
+        _check_processes(config, method)
+    student = create_tap("student", config.student, spec, derive_seed(config.seed, INITIALISATION, generation), True)
+    teacher = _teacher(config, spec)
+    previous = _previous(config, spec, method, generation)
+    source = _source(config, spec, method, student, teacher, previous)
+    pair = Pair(spec, student, teacher, previous, source, method, generation)
+    if method.requires.pre_activations:
+        _check_pre_activations(config, pair)
+    student.stage_pairs = _stage_pairs(config, pair)
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(config.seed, ADAPTERS, generation))
+        method.build_adapters(student, source, spec)
+    check_recipe(config.recipe)
+    return pair
+
+
+def make_module(config: RunConfig, pair: Pair) -> DistillationModule:
+    """The module that trains a pair, whose weights are loaded by now."""
+    recipe = config.recipe
+    teacher = _teacher_kind(pair)
+    module = DistillationModule(
+        pair.student,
+        pair.method,
+        teacher,
+        _optimizer(recipe),
+        _scheduler(recipe),
+        config.seed,
+        config.trainer.log_every_n_steps,
+    )
+    if config.trainer.channels_last:
+        for network in (module.student, teacher):
+            if network is not None:
+                network.to(memory_format=torch.channels_last)
+    return module
+
+
+def _teacher_kind(pair: Pair) -> Teacher | None:
+    if pair.source is None:
+        return None
+    if pair.method.requires.teacher == "trained":
+        return TrainedAlong(pair.source)
+    if pair.method.requires.teacher == "moving_average":
+        return MovingAverage(pair.student)
+    return FrozenTeacher(pair.source, pair.method.requires.batch_statistics)
+
+
+def notes(config: RunConfig, pair: Pair) -> list[str]:
+    """What was decided for the user: how stages are paired, and which network sees images of another size."""
+    height, width = pair.spec.image_size
+    named = {"student": pair.student, "teacher": pair.source}
+    lines = [
+        f"{role} {tap.name} gets {height}x{width} images resized to {tap.input_size[0]}x{tap.input_size[1]}"
+        for role, tap in named.items()
+        if tap is not None and tap.input_size != pair.spec.image_size
+    ]
+    if pair.source is not None:
+        pairs = ", ".join(f"{i}-{j}" for i, j in paired_stages(pair.student, pair.source))
+        automatic = "by resolution or depth; stage_pairs=[[0,0],...] changes it"
+        how = "as configured" if pair.student.stage_pairs else automatic
+        lines.append(f"stages, student-teacher: {pairs} ({how})")
+    return lines
+
+
+def _triple(values: list[float]) -> tuple[float, float, float]:
+    first, second, third = values
+    return first, second, third
+
+
+def _method(config: RunConfig) -> Method:
+    try:
+        method: Method = instantiate(config.method, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from None
+        raise ConfigError(f"method: {str(error).splitlines()[0]}") from error
+    return method
+
+
+def _teacher(config: RunConfig, spec: DataSpec) -> FeatureTap | None:
+    teacher = config.teacher
+    taps = [create_tap("teacher", network, spec, 0, False) for network in teacher.networks()]
+    if not teacher.members:
+        return taps[0] if taps else None
+    weights = [member.weight for member in teacher.members.values()]
+    return Ensemble(str(teacher.name), taps, weights, teacher.average)
+
+
+def _previous(config: RunConfig, spec: DataSpec, method: Method, generation: int) -> list[FeatureTap]:
+    if generation:
+        return [create_tap("student", config.student, spec, 0, False)]
+    return [create_tap("method.assistants", MemberConfig(name=name), spec, 0, False) for name in method.assistants]
+
+
+def _source(
+    config: RunConfig,
+    spec: DataSpec,
+    method: Method,
+    student: FeatureTap,
+    teacher: FeatureTap | None,
+    previous: list[FeatureTap],
+) -> FeatureTap | None:
+    match method.requires.teacher:
+        case "none":
+            return None
+        case "moving_average":
+            return student
+        case "trained":
+            network, seed = config.teacher.networks()[0], derive_seed(config.seed, COMPANION)
+            return create_tap("teacher", network, spec, seed, True)
+        case "assistants":
+            assert teacher is not None  # the check of requirements guarantees it
+            return Ensemble(teacher.name, [teacher, *previous], [1.0] * (1 + len(previous)), "logits")
+        case _:
+            return previous[-1] if previous else teacher
+
+
+def _stage_pairs(config: RunConfig, pair: Pair) -> list[tuple[int, int]] | None:
+    """The pairing that the configuration asks for.
+
+    Raises:
+        ConfigError: it names a stage that a network does not have, with those that there are.
+    """
+    if config.stage_pairs is None or pair.source is None:
+        return None
+    pairs = [(student, teacher) for student, teacher in config.stage_pairs]
+    for position, tap in enumerate((pair.student, pair.source)):
+        stages = len(tap.stage_shapes)
+        if any(chosen[position] >= stages for chosen in pairs):
+            raise ConfigError(
+                f"stage_pairs={config.stage_pairs}: {tap.name} has stages 0 to {stages - 1}: {tap.stage_shapes}"
+            )
+    return pairs
+
+
+def _check_requirements(config: RunConfig, method: Method, generation: int) -> None:
+    name, classes, requires = config.names.method, config.dataset.num_classes, method.requires
+    needs_teacher = requires.teacher in ("frozen", "trained", "assistant", "assistants")
+    if needs_teacher and config.teacher.name is None and not generation:
+        raise ConfigError(
+            f"method={name} needs a teacher, but teacher.name is null; choose one: teacher=resnet20_cifar"
+        )
+    if requires.teacher not in ("frozen", "own") and generation:
+        raise ConfigError(f"method={name} learns from no earlier run, so chain.generations={generation} has no meaning")
+    if requires.teacher == "trained" and config.teacher.members:
+        raise ConfigError(f"method={name} trains one network along; teacher={config.teacher.name} is an ensemble")
+    if classes < requires.min_classes:
+        raise ConfigError(f"method={name} needs at least {requires.min_classes} classes; dataset.num_classes={classes}")
+    height, width = config.dataset.image_size
+    if requires.rotations and height != width:
+        raise ConfigError(f"method={name} turns images by 90 degrees: dataset.image_size={height}x{width} is no square")
+    if requires.sampler == "repeated_halves" and config.recipe.batch_size % 2:
+        raise ConfigError(f"method={name} needs an even recipe.batch_size, not {config.recipe.batch_size}")
+
+
+def _check_processes(config: RunConfig, method: Method) -> None:
+    """Whether the run can be shared by several processes."""
+    world, batch_size = config.trainer.devices, config.recipe.batch_size
+    if method.requires.memory:
+        raise ConfigError(
+            f"method={config.names.method} keeps a memory of all training samples, which several processes would each "
+            f"have their own of: trainer.devices={world} has to be 1"
+        )
+    parts = world * (2 if method.requires.sampler == "repeated_halves" else 1)
+    if batch_size % parts or batch_size < 2 * parts:
+        raise ConfigError(
+            f"recipe.batch_size={batch_size}: with trainer.devices={world} it should be a multiple of {parts} and at "
+            f"least {2 * parts}"
+        )
+
+
+def _check_pre_activations(config: RunConfig, pair: Pair) -> None:
+    lacking = [tap.name for tap in (pair.student, pair.source) if tap is not None and not tap.has_pre_activations]
+    if lacking:
+        raise ConfigError(
+            f"method={config.names.method} needs stage maps before the last ReLU, which {' and '.join(lacking)} "
+            "do not give; networks ending in _cifar do"
+        )
+
+
+def check_device(trainer: TrainerConfig) -> None:
+    """Raise ConfigError unless this machine has the device, and the device the precision."""
+    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("trainer.accelerator='gpu': torch finds no GPU here; trainer=cpu")
+    if trainer.accelerator == "gpu" and torch.cuda.device_count() < trainer.devices:
+        raise ConfigError(f"trainer.devices={trainer.devices}: torch finds {torch.cuda.device_count()} GPUs here")
+    if trainer.accelerator == "cpu" and trainer.precision == "16-mixed":
+        raise ConfigError("trainer.precision='16-mixed': needs a GPU; a CPU has 32-true and bf16-mixed")
+
+
+def check_recipe(recipe: RecipeConfig) -> None:
+    """Run the optimizer and the whole schedule once, on a single number, to hear what they say of their values."""
+    make_optimizer, make_scheduler = _optimizer(recipe), _scheduler(recipe)
+    try:
+        optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ConfigError(f"recipe.optimizer: {_last_cause(error)}") from error
+    if optimizer.param_groups[0]["lr"] == 0:
+        raise ConfigError("recipe.optimizer.lr=0: should be greater than 0")
+    if make_scheduler is None:
+        return
+    try:
+        scheduler = make_scheduler(optimizer)
+        if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
+            raise ConfigError("recipe.scheduler._target_: needs a schedule that steps by epoch and watches no metric")
+        for _ in range(recipe.epochs):
+            optimizer.step(lambda: 0.0)  # a closure, for optimizers that want one
+            scheduler.step()
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ConfigError(f"recipe.scheduler: {_last_cause(error)}") from error
+
+
+def _last_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).splitlines()[0]
+
+
+def _optimizer(recipe: RecipeConfig) -> Callable[[Any], Optimizer]:
+    target, arguments = target_of(recipe.optimizer)
+    return lambda parameters: target(parameters, **arguments)
+
+
+def _scheduler(recipe: RecipeConfig) -> Callable[[Optimizer], LRScheduler] | None:
+    if recipe.scheduler is None:
+        return None
+    target, arguments = target_of(recipe.scheduler)
+    return lambda optimizer: target(optimizer, **arguments)
+
+
+def target_of(node: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """The callable that a checked node names, and its arguments."""
+    return get_object(node["_target_"]), {name: value for name, value in node.items() if name != "_target_"}
+
+
+def load_student(pair: Pair, directory: Path) -> None:
+    """Load the headline weights of a run, those of the method's head included.
+
+    Raises:
+        IntegrityError: a file is missing or does not fit.
+    """
+    path = directory / WEIGHTS_FILE
+    load_strictly(pair.student.network, read_weights(path), str(path))
+    if heads := pair.method.test_time_modules():
+        path = directory / HEAD_FILE
+        load_strictly(nn.ModuleList(heads), read_weights(path), str(path))
+
+
+def load_teachers(teacher: FeatureTap, weights: Sequence[TeacherWeights]) -> None:
+    """Load the weights of a pair's teacher, network by network.
+
+    Raises:
+        IntegrityError: a file is missing, has changed or does not fit.
+    """
+    for tap, own in zip(taps_of(teacher), weights, strict=True):
+        own.load(tap)

@@ -1,0 +1,170 @@
+"""Where teacher outputs come from: networks that run on the batch that the student sees, and their weights."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kd_bench.config.schema import MemberConfig
+from kd_bench.data.batch import DataSpec
+from kd_bench.errors import IntegrityError
+from kd_bench.models.features import FeatureTap, Outputs
+from kd_bench.models.weights import load_strictly, read_weights, weights_sha256
+from kd_bench.results.records.directory import WEIGHTS_FILE, finished
+from kd_bench.results.records.record import Record
+
+TEACHER_TOLERANCE = 0.01  # of top-1, for differences between machines
+
+
+class FrozenTeacher(nn.Module):
+    """A network that never changes: always in eval mode, without gradients, batch-norm statistics included.
+
+    Args:
+        batch_statistics: batch norms use those of the batch, as in train mode; their running ones stay as they are.
+    """
+
+    def __init__(self, tap: FeatureTap, batch_statistics: bool = False) -> None:
+        super().__init__()
+        self.tap, self.batch_statistics = tap.requires_grad_(False), batch_statistics
+        self.train()
+
+    def train(self, mode: bool = True) -> "FrozenTeacher":
+        """Stay in eval mode, whoever asks."""
+        super().train(False)
+        for module in self.modules() if self.batch_statistics else ():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.training, module.track_running_stats = True, False
+        return self
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Outputs:
+        outputs: Outputs = self.tap(images)
+        return outputs
+
+
+class MovingAverage(FrozenTeacher):
+    """A moving average of the student's weights; what is no floating number, such as counters, is taken over."""
+
+    def __init__(self, student: FeatureTap) -> None:
+        super().__init__(copy.deepcopy(student))
+
+    @torch.no_grad()
+    def follow(self, student: FeatureTap, decay: float) -> None:
+        """Go ``1 - decay`` of the way to the student. Running statistics of batch norms are averaged alike."""
+        for own, other in zip(self.tap.state_dict().values(), student.state_dict().values(), strict=True):
+            if own.is_floating_point():
+                own.lerp_(other, 1 - decay)
+            else:
+                own.copy_(other)
+
+
+class TrainedAlong(nn.Module):
+    """A network that learns beside the student, by the terms that the method gives it."""
+
+    def __init__(self, tap: FeatureTap) -> None:
+        super().__init__()
+        self.tap = tap
+
+    def forward(self, images: Tensor) -> Outputs:
+        outputs: Outputs = self.tap(images)
+        return outputs
+
+
+Teacher = FrozenTeacher | TrainedAlong
+
+
+@dataclass(frozen=True)
+class TeacherWeights:
+    """Weights of a trained network and what is known of them.
+
+    Attributes:
+        sha256: of names and values of the weights.
+        source: run id, file or pretrained tag, for the record.
+        record: of the run that trained it, if one did.
+        expected_top1: on the test split, by the configuration.
+    """
+
+    path: Path
+    sha256: str
+    source: str
+    record: Record | None
+    expected_top1: float | None = None
+
+    def load(self, tap: FeatureTap) -> list[str]:
+        """Load into ``tap``.
+
+        Returns:
+            What was done beyond copying, as ``load_strictly`` says it.
+
+        Raises:
+            IntegrityError: the file changed since its record was written, or does not fit the network.
+        """
+        state = read_weights(self.path)
+        if weights_sha256(state) != self.sha256:
+            raise IntegrityError(f"{self.path} is not the file of its record: its content has changed")
+        return load_strictly(tap.network, state, str(self.path))
+
+    def expected(self) -> tuple[str, float] | None:
+        """Split and top-1 that these weights must reach, by their record or by the configuration."""
+        if self.record is not None:
+            return "validation", self.record.headline().validation.top1
+        return None if self.expected_top1 is None else ("test", self.expected_top1)
+
+
+def from_record(record: Record, runs: Path) -> TeacherWeights:
+    """The weights that a finished run left."""
+    path = runs / record.run_id / WEIGHTS_FILE
+    return TeacherWeights(path, record.student.weights_sha256, record.run_id, record)
+
+
+def from_checkpoint(teacher: MemberConfig, runs: Path) -> TeacherWeights:
+    """The weights that ``teacher.checkpoint`` names: a run id or a file.
+
+    Raises:
+        IntegrityError: there is neither such a finished run nor such a file.
+    """
+    checkpoint = teacher.checkpoint
+    if (record := finished(runs / checkpoint)) is not None:
+        return from_record(record, runs)
+    path = Path(checkpoint).expanduser()
+    if not path.is_file():
+        raise IntegrityError(
+            f"teacher.checkpoint={checkpoint!r}: neither a finished run in {runs} nor a file; "
+            "`auto` trains the teacher first"
+        )
+    return TeacherWeights(path, weights_sha256(read_weights(path)), path.name, None, teacher.expected_top1)
+
+
+def check_teacher(
+    name: str, measured: dict[str, float], expected: tuple[str, float] | None, classes: int, normalization: str = ""
+) -> None:
+    """Refuse a teacher that is not what it claims to be.
+
+    Args:
+        normalization: what ``describe_normalization`` says of it.
+        measured: top-1 on the ``validation`` and ``test`` splits.
+        expected: split and top-1 that it should reach; without one it must at least be above chance (a twentieth of
+            the way from chance to 100 %).
+
+    Raises:
+        IntegrityError: its top-1 is more than one point below.
+    """
+    chance = 1 / classes
+    split, value = expected or ("validation", chance + 0.05 * (1 - chance))
+    if measured[split] < value - (TEACHER_TOLERANCE if expected else 0):
+        claim = f"{100 * value:.2f} % expected" if expected else f"chance is {100 * chance:.2f} %"
+        raise IntegrityError(
+            f"teacher {name}: top-1 on the {split} split is {100 * measured[split]:.2f} %, {claim}: wrong weights, "
+            f"class order or input normalization?{normalization}"
+        )
+
+
+def describe_normalization(tap: FeatureTap, spec: DataSpec) -> str:
+    """The channel statistics that a network expects, beside those of the data; empty where they are the same."""
+    own = [[round(float(value), 4) for value in values.flatten()] for values in (tap.mean, tap.std)]
+    data = [[round(value, 4) for value in values] for values in (spec.mean, spec.std)]
+    if own == data:
+        return ""
+    return f" It expects mean {own[0]} and std {own[1]}; those of the data are {data[0]} and {data[1]}."

@@ -1,0 +1,135 @@
+"""What `kd-bench status` says, while a study runs and after whatever became of it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from support.records import make_record, save, state_content
+
+from kd_bench.cli.main import main
+from kd_bench.errors import ConfigError, IntegrityError
+from kd_bench.runs.studies.progress import ProgressFile, read_status, study_file, summary_lines
+from kd_bench.runs.studies.tasks import Outcome, Task
+
+RUN_ID = "0123456789abcdef"
+
+
+@pytest.fixture
+def gone() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    """``told(Outcome("running"), pid=...)``: a study of one run, as its process told of it last."""
+
+    def write(outcome: Outcome, pid: int | None = None) -> None:
+        task = Task("key", "method kd, seed 0", None, "student")
+        file = ProgressFile(study_file(tmp_path, "mine"), "mine", [task])
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: pid or os.getppid())
+            file.update(task, outcome)
+            file.write()
+
+    return write
+
+
+def state_of(runs) -> tuple[str, str, float | None]:
+    (task,) = read_status(runs, "mine").tasks
+    return task.state, task.cause, task.top1
+
+
+OUTCOMES = {
+    "waiting": Outcome("waiting"),
+    "running": Outcome("running", run_id=RUN_ID, epoch=3, epochs=60, attempts=1),
+    "completed": Outcome("completed", run_id=RUN_ID, top1=0.5, seconds=12.34),
+    "failed": Outcome("failed", "no luck", seconds=1.0),
+    "refused": Outcome("refused", "method=kd needs a teacher"),
+    "blocked": Outcome("blocked", "not started: teacher failed"),
+}
+
+
+@pytest.mark.parametrize("state", OUTCOMES)
+def test_while_the_study_runs_its_own_process_knows(told, tmp_path, state):
+    outcome = OUTCOMES[state]
+    told(outcome)
+    status = read_status(tmp_path, "mine")
+    assert state_of(tmp_path) == (outcome.state, outcome.cause, outcome.top1)
+    assert status.ended() == (state not in ("waiting", "running"))
+
+
+@pytest.mark.parametrize("state", OUTCOMES)
+def test_when_its_process_is_gone_it_has_ended(told, tmp_path, gone, state):
+    """And what was running is no longer; a run that had not named itself yet has left no directory."""
+    outcome = OUTCOMES[state]
+    told(outcome, gone)
+    expected = ("stale", "ended with the process of the study", None)
+    assert read_status(tmp_path, "mine").ended()
+    assert state_of(tmp_path) == (expected if state == "running" else (outcome.state, outcome.cause, outcome.top1))
+    told(Outcome("running"), gone)
+    assert state_of(tmp_path) == expected
+
+
+@pytest.mark.parametrize("state", ["preempted", "interrupted", "failed", "diverged"])
+def test_afterwards_the_runs_own_directory_is_asked(told, tmp_path, gone, state):
+    told(OUTCOMES["running"], gone)
+    save(state_content(state=state, run_id=RUN_ID), tmp_path / RUN_ID / "state.json")
+    assert state_of(tmp_path) == (state, "out of luck", None)
+
+
+def test_a_record_is_the_truth(told, tmp_path, gone):
+    told(OUTCOMES["running"], gone)
+    save(make_record("kd", top1=0.75).model_dump_json(), tmp_path / RUN_ID / "record.json")
+    assert state_of(tmp_path) == ("completed", "", 0.75)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"study": "mine"}', "\x00" * 40])
+def test_a_damaged_file_is_one_line(told, tmp_path, content):
+    told(OUTCOMES["running"])
+    study_file(tmp_path, "mine").write_text(content)
+    with pytest.raises(IntegrityError, match="is not the status of a study") as caught:
+        read_status(tmp_path, "mine")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_study_that_was_never_started_says_how_to_start_it(tmp_path):
+    with pytest.raises(ConfigError, match=r"study 'mine': not started yet, .* start it with: kd-bench study mine"):
+        read_status(tmp_path, "mine")
+
+
+def test_a_status_that_cannot_be_written_costs_a_warning(told, tmp_path):
+    (tmp_path / "studies").mkdir()
+    study_file(tmp_path, "mine").mkdir()  # nothing can be renamed to it
+    with pytest.warns(UserWarning, match=r"mine\.json cannot be written: .*; kd-bench status is out of date"):
+        told(OUTCOMES["running"])
+
+
+def test_a_line_says_how_a_run_stands(told, tmp_path):
+    told(OUTCOMES["running"])
+    assert summary_lines(read_status(tmp_path, "mine").tasks) == [
+        "method kd, seed 0  running      epoch 3/60",
+        "1 runs: 1 running",
+    ]
+    told(OUTCOMES["completed"])
+    line, _ = summary_lines(read_status(tmp_path, "mine").tasks)
+    assert line == "method kd, seed 0  completed    test top-1 50.00 %  12.3 s"
+    told(OUTCOMES["failed"])
+    assert summary_lines(read_status(tmp_path, "mine").tasks)[0] == "method kd, seed 0  failed       1.0 s  no luck"
+
+
+def test_the_command(told, tmp_path, gone, capsys):
+    told(OUTCOMES["running"], gone)
+    os.rename(study_file(tmp_path, "mine"), study_file(tmp_path, "demo"))
+    assert main(["status", "demo", f"paths.runs={tmp_path}"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1 runs: 1 stale"
+    assert main(["status", "demo", "--json", f"paths.runs={tmp_path}"]) == 0
+    (task,) = json.loads(capsys.readouterr().out)["tasks"]
+    assert (task["state"], task["epoch"], task["epochs"]) == ("stale", 3, 60)
+    assert main(["status", "demo", "--watch", f"paths.runs={tmp_path}"]) == 0  # has ended, so it does not wait
+    assert main(["status", "demo", f"paths.runs={tmp_path}/other"]) == 2
+    assert "not started yet" in capsys.readouterr().err

@@ -1,3 +1,0 @@
-"""What tests of studies share."""
-
-from figures import figure  # noqa: F401, a fixture
