@@ -1,4 +1,4 @@
-"""The files of a new method: a skeleton that works, to be changed into what is new about it. Needs no torch."""
+"""The files of a new method: a skeleton that works, to be filled with the new idea. Needs no torch."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from kd_bench.config.ranges import NonNegative
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import Outputs
 
@@ -44,8 +44,8 @@ class CLASS(Method):
         super().__init__()
         self.ce_weight, self.distillation_weight = ce_weight, distillation_weight
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        distillation = NAME_loss(student.logits, teacher_outputs(teacher).logits)
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        distillation = NAME_loss(student.logits, teacher.logits)
         return {
             "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
             "distillation": self.distillation_weight * distillation,
@@ -58,7 +58,7 @@ ce_weight: 1.0
 distillation_weight: 1.0
 """
 
-ROW = '''"""What proves the numbers of NAME."""
+ROW = '''"""The test that proves the numbers of NAME."""
 
 ORACLES = {
     "NAME": "tests/methods/test_NAME.py::test_the_loss_is_its_formula",
@@ -79,7 +79,7 @@ from .slow import random_labels, random_logits
 def test_the_loss_is_its_formula():
     student, teacher, labels = random_logits((4, 5), 0), random_logits((4, 5), 1), random_labels((4, 5), 2)
     rows = zip(student.tolist(), teacher.tolist(), strict=True)
-    squares = [(a - b) ** 2 for own, other in rows for a, b in zip(own, other, strict=True)]
+    squares = [(s - t) ** 2 for student_row, teacher_row in rows for s, t in zip(student_row, teacher_row, strict=True)]
     terms = run(CLASS(0.25, 3.0), on_logits(student), on_logits(teacher), labels=labels)
     assert terms["distillation"].item() == pytest.approx(3 * slow.mean(squares), rel=1e-9)
     assert terms["ce"].item() == pytest.approx(0.25 * slow.cross_entropy(student.tolist(), labels.tolist()), rel=1e-9)
@@ -87,7 +87,7 @@ def test_the_loss_is_its_formula():
 
 
 def write_method(name: str, family: str, paper: str) -> list[Path]:
-    """Write a method into the checkout that this package is run from, and say which files it is made of.
+    """Write a method into the checkout that this package is run from, and return its files.
 
     Raises:
         ConfigError: the name or the paper cannot be taken, or there is no checkout; nothing is written.
@@ -108,7 +108,7 @@ def write_method(name: str, family: str, paper: str) -> list[Path]:
 
 
 def write_plugin(name: str, family: str, paper: str, folder: Path) -> list[Path]:
-    """Write a method that lives outside of this repository: a module, and a folder of configurations beside it.
+    """Write a method that lives outside this repository, a module and a folder of configurations, and return its files.
 
     Raises:
         ConfigError: the name or the paper cannot be taken; nothing is written.
@@ -123,7 +123,7 @@ def write_plugin(name: str, family: str, paper: str, folder: Path) -> list[Path]
 
 
 def _values(name: str, module: str, family: str, paper: str) -> dict[str, str]:
-    """What takes the place of the words in capitals."""
+    """Return what takes the place of the words in capitals."""
     title = "".join(part.capitalize() for part in name.split("_"))
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,27}", name):
         raise ConfigError(f"new-method {name!r}: should be up to 28 of a-z, 0-9 and _, a letter first, such as my_kd")
@@ -144,7 +144,7 @@ def _filled(template: str, values: dict[str, str]) -> str:
 
 
 def _write(files: Mapping[Path, str]) -> list[Path]:
-    """All files or none, and none over another."""
+    """Write all files or none, and none over another."""
     if taken := [path for path in files if path.exists()]:
         raise ConfigError(f"new-method: {taken[0]} exists already; nothing was written")
     written: list[Path] = []

@@ -1,15 +1,12 @@
 """Activation boundaries."""
 
-from collections.abc import Iterator
-from itertools import chain
-
 import torch
 from torch import Tensor, nn
 
 from kd_bench.config.ranges import Count, NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.fitnet import Regressor
 from kd_bench.methods.losses import cross_entropy, full_precision
 from kd_bench.models.features import FeatureTap, Outputs
@@ -19,8 +16,8 @@ from kd_bench.models.pairing import compared_stages, stages_of
 def ab_loss(student_map: Tensor, teacher_map: Tensor, margin: float) -> Tensor:
     """Squared distance of each unit from its side of the boundary, sum over units, mean over the batch.
 
-    Where the teacher is active (> 0) the student shall reach ``margin``, elsewhere ``-margin``; units beyond have no
-    loss (Heo et al. 2019, the alternative loss with a margin). Of the teacher only the sign counts.
+    Where the teacher is active (> 0) the student should reach ``margin``, elsewhere ``-margin``; units beyond it have
+    no loss (Heo et al. 2019, the alternative loss with a margin). Only the sign of the teacher's map counts.
 
     Args:
         student_map: (B, C, H, W) before the ReLU.
@@ -43,8 +40,8 @@ class AB(Method):
     """Stage 1 trains the student up to its last stage on the boundaries; stage 2 trains all of it on the labels alone.
 
     Stage 1 is ``boundary_weight * sum over stages of 2^(i - n + 1) * loss``, the last of n stages counting most, on
-    maps before the last ReLU. A student that does not give these has its stage maps connected; a teacher's stage maps
-    are as good, since a ReLU keeps what is positive.
+    maps before the last ReLU. A student that does not give these is compared by its stage maps; for a teacher, stage
+    maps are as good, since a ReLU keeps what is positive.
 
     Args:
         skip_stages: paired stages left out from the shallow end; 1 leaves out the stem, as the published code does.
@@ -66,8 +63,7 @@ class AB(Method):
         self.ce_weight, self.boundary_weight, self.margin = ce_weight, boundary_weight, margin
         self.skip_stages, self.pretrain_epochs = skip_stages, pretrain_epochs
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         self.pairs = compared_stages(student, teacher, self.skip_stages)
         try:
             self.connectors = nn.ModuleList(
@@ -82,22 +78,17 @@ class AB(Method):
         return nn.Identity() if signed and student == teacher else Connector(student, teacher)
 
     def stage_losses(self, student: Outputs, teacher: Outputs) -> list[Tensor]:
-        """Of each stage, with the stage's weight."""
-        own, other = student.pre_activation or student.stages, teacher.pre_activation or teacher.stages
-        last = len(self.pairs) - 1
+        """Return the weighted loss of each pair of stages."""
+        student_maps = student.pre_activation or student.stages
+        teacher_maps = teacher.pre_activation or teacher.stages
+        weights = [self.boundary_weight * 2.0 ** (i - len(self.pairs) + 1) for i in range(len(self.pairs))]
         return [
-            self.boundary_weight * 2.0 ** (position - last) * ab_loss(connector(own[i]), other[j], self.margin)
-            for position, (connector, (i, j)) in enumerate(zip(self.connectors, self.pairs, strict=True))
+            weight * ab_loss(connector(student_maps[i]), teacher_maps[j], self.margin)
+            for weight, connector, (i, j) in zip(weights, self.connectors, self.pairs, strict=True)
         ]
 
-    def pretrain_terms(
-        self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress
-    ) -> dict[str, Tensor]:
-        return {"boundary": torch.stack(self.stage_losses(student, teacher_outputs(teacher))).sum()}
+    def pretrain_terms(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        return {"boundary": torch.stack(self.stage_losses(student, teacher)).sum()}
 
-    def pretrain_parameters(self, student: FeatureTap) -> Iterator[nn.Parameter]:
-        """All of the student: what comes after the last stage receives no gradient and stays as it is."""
-        return chain(student.parameters(), self.parameters())
-
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets)}

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import Count, NonNegative, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy, to_smaller_size
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.pairing import compared_stages
@@ -14,7 +14,7 @@ from kd_bench.models.pairing import compared_stages
 def attention(stage: Tensor, power: int) -> Tensor:
     """Channel mean of ``stage ** power``, flattened over space and L2-normalised per sample: (B, C, H, W) to (B, H*W).
 
-    Without an absolute value, as in the code: an odd power keeps the sign.
+    No absolute value is taken, as in the authors' code: an odd power keeps the sign.
     """
     return F.normalize(stage.pow(power).mean(dim=1).flatten(1), dim=1)
 
@@ -47,12 +47,10 @@ class AT(Method):
         super().__init__()
         self.ce_weight, self.at_weight, self.power, self.skip_stages = ce_weight, at_weight, power, skip_stages
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         self.pairs = compared_stages(student, teacher, self.skip_stages)
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        teacher_stages = teacher_outputs(teacher).stages
-        losses = [at_loss(student.stages[i], teacher_stages[j], self.power) for i, j in self.pairs]
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        losses = [at_loss(student.stages[i], teacher.stages[j], self.power) for i, j in self.pairs]
         ce = cross_entropy(student.logits, batch.targets)
         return {"ce": self.ce_weight * ce, "at": self.at_weight * sum(losses[1:], start=losses[0])}

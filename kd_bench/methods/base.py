@@ -1,26 +1,29 @@
 """The contract of a method.
 
-A method turns outputs into weighted loss terms. It never trains: the module sums the terms, logs them and steps.
+A method turns outputs into weighted loss terms. It never trains: the module sums the terms, logs them and steps. A
+method that asks for a teacher is always given one (``given_teacher``).
 """
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from itertools import chain
+from typing import Literal, NamedTuple, TypeVar, cast
 
 from torch import Tensor, nn
 
 from kd_bench.data.batch import Batch, DataSpec
+from kd_bench.data.samplers import SamplerKind
 from kd_bench.errors import ConfigError
 from kd_bench.models.features import FeatureTap, Outputs
 
 TeacherKind = Literal["none", "frozen", "own", "assistant", "assistants", "trained", "moving_average"]
-SamplerKind = Literal["plain", "class_pairs", "repeated_halves"]
+TeacherT = TypeVar("TeacherT")  # FeatureTap or Outputs
 
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a method needs; checked before any training.
+    """The needs of a method, checked before any training.
 
     Attributes:
         teacher: ``none``; ``frozen``: the teacher of the pair; ``own``: a network of the student's kind that an earlier
@@ -29,13 +32,13 @@ class Requirements:
             ``Outputs.members``; ``trained``: a fresh network of the teacher's kind that is trained along,
             by the method's terms and the same optimizer; ``moving_average``: of the student's weights, see
             ``teacher_decay``. All but ``trained`` are in eval mode and receive no gradient.
-        batch_statistics: the teacher's batch norms normalise with the statistics of the batch, as those of a network
-            that was left in train mode; its running statistics stay as they are.
+        batch_statistics: the teacher's batch norms normalise with the statistics of the batch, as in a network that was
+            left in train mode; their running statistics stay as they are.
         views: augmented views of each image in a batch. Outputs then have V * B rows, one view after the other.
-        rotations: of each image by 0, 90, 180 and 270 degrees, in place of views: outputs have 4 * B rows.
+        rotations: each image is rotated by 0, 90, 180 and 270 degrees, in place of views: outputs have 4 * B rows.
         sampler: ``plain``; ``class_pairs``: a batch is B samples, then B others of the same classes in the same order;
             ``repeated_halves``: the first half of a batch is the second half of the batch before, augmented anew.
-        pre_activations: stage maps before the last ReLU, which only some networks give.
+        pre_activations: stage maps before the last ReLU are needed, which only some networks give.
         min_classes: the least number of classes for which the loss is defined.
         memory: while it trains, the method writes into buffers that have a row for each training sample. Processes that
             train one run together would each write their own.
@@ -53,11 +56,11 @@ class Requirements:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What ``Method.prepare`` may know of the N training samples.
+    """The N training samples, as far as ``Method.prepare`` may know them.
 
     Attributes:
         targets: (N,) classes, in the order of ``Batch.index``.
-        teacher_outputs: a pass of the method's teacher over all of them, not augmented, in order.
+        teacher_outputs: makes a pass of the method's teacher over all of them, not augmented, in order.
     """
 
     targets: Tensor
@@ -66,7 +69,7 @@ class TrainingSet:
 
 
 class Progress(NamedTuple):
-    """Where the training stands: ``epoch`` in [0, epochs), ``step`` in [0, steps) counted over the whole stage."""
+    """The position in a stage of the training: ``epoch`` in [0, epochs), ``step`` in [0, steps) of the whole stage."""
 
     epoch: int
     epochs: int
@@ -80,15 +83,18 @@ class Method(nn.Module):
     Adapters are ordinary submodules, made in ``build_adapters``: the optimizer, the checkpoint and the parameter count
     find them. Hyperparameters are the arguments of ``__init__``; their annotations (``kd_bench.config.ranges``) are
     the ranges that the configuration is checked against.
+
+    Where ``requires.teacher`` is ``none``, the argument ``teacher`` of all that follows means nothing and must not be
+    read.
     """
 
     paper: str  # authors, year, arXiv id
     family: str  # logits, features, relations, self-distillation, ..., baseline
     requires: Requirements = Requirements()
     assistants: Sequence[str] = ()  # networks between teacher and student, each trained from those before it
-    pretrain_epochs: int = 0  # of a first stage with terms of its own, before the recipe's epochs
+    pretrain_epochs: int = 0  # length of a first stage with terms of its own, before the recipe's epochs
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         """Make the modules that depend on the shapes of the pair.
 
         Raises:
@@ -96,7 +102,7 @@ class Method(nn.Module):
         """
 
     def prepare(self, training_set: TrainingSet) -> None:
-        """Make what depends on the training samples, such as memories: buffers with a row for each, by ``Batch.index``.
+        """Make what depends on the training samples, such as memories: buffers with a row per sample (``Batch.index``).
 
         Called once, before the first stage; torch's generator is set from the run's seed. A resumed run reads the
         buffers' values from its checkpoint afterwards.
@@ -106,35 +112,49 @@ class Method(nn.Module):
         """
 
     def teacher_decay(self, progress: Progress) -> float:
-        """Of a ``moving_average`` teacher: the share of its weights that stays after a step, in [0, 1)."""
+        """Return the share of a ``moving_average`` teacher's weights that stays after a step, in [0, 1)."""
         raise NotImplementedError
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        """Weighted named scalar terms; their sum is the loss."""
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """Return weighted named scalar terms, whose sum is the loss."""
         raise NotImplementedError
 
-    def pretrain_terms(
-        self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress
-    ) -> dict[str, Tensor]:
-        """As ``forward``, for the first stage of a method that declares ``pretrain_epochs``."""
+    def pretrain_terms(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        """Return the terms of the first stage, as ``forward`` does, if the method declares ``pretrain_epochs``."""
         raise NotImplementedError
 
     def pretrain_parameters(self, student: FeatureTap) -> Iterator[nn.Parameter]:
-        """What the first stage trains."""
-        raise NotImplementedError
+        """Return what the first stage trains: all of the student and the adapters, unless the method narrows it.
+
+        Layers that the terms do not reach have no gradient and stay as they are.
+        """
+        return chain(student.parameters(), self.parameters())
 
     def predict(self, student: Outputs) -> Tensor:
-        """Logits (B, K) at test time: the student's own unless the method changes the head."""
+        """Return the logits (B, K) at test time: the student's unless the method changes the head."""
         return student.logits
 
     def test_time_modules(self) -> list[nn.Module]:
-        """Adapters that ``predict`` uses; they count as the student's parameters and cost."""
+        """Return the adapters that ``predict`` uses; they count as the student's parameters and cost."""
         return []
 
 
+def given_teacher(method: Method, teacher: TeacherT | None) -> TeacherT:
+    """Return the teacher that ``method`` is called with: None, typed as one, for a method that reads none.
+
+    Raises:
+        ConfigError: the method asks for a teacher and there is none.
+    """
+    if teacher is None and method.requires.teacher != "none":
+        raise ConfigError(
+            f"{type(method).__name__} asks for a teacher (requires.teacher={method.requires.teacher!r}) and gets none"
+        )
+    return cast(TeacherT, teacher)
+
+
 def teacher_outputs(teacher: Outputs | None) -> Outputs:
-    """The teacher's outputs, for methods that declare one. Requirements are checked long before."""
-    assert teacher is not None  # the configuration check guarantees it
+    """Return ``teacher``; for plugins written before the contract promised a teacher to a method that asks for one."""
+    assert teacher is not None  # given_teacher guarantees it
     return teacher
 
 

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.losses import cross_entropy, soft_cross_entropy
 from kd_bench.models.features import Outputs
 
@@ -33,7 +33,7 @@ class BornAgain(Method):
         super().__init__()
         self.soft_weight, self.ce_weight = soft_weight, ce_weight
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        soft = born_again_loss(student.logits, teacher_outputs(teacher).logits)
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        soft = born_again_loss(student.logits, teacher.logits)
         ce = cross_entropy(student.logits, batch.targets)
         return {"ce": self.ce_weight * ce, "soft": self.soft_weight * soft}

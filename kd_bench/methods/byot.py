@@ -9,6 +9,7 @@ from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
 from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.losses import cross_entropy, soft_cross_entropy
+from kd_bench.methods.simkd import conv_bn_relu
 from kd_bench.models.features import FeatureTap, Outputs
 
 
@@ -40,10 +41,9 @@ class Exit(nn.Module):
         channels, height, _ = stage
         layers: list[nn.Module] = []
         while height > deepest[1]:
-            layers += [nn.Conv2d(channels, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
+            layers += conv_bn_relu(channels, channels, 3, stride=2)
             height = -(-height // 2)
-        layers += [nn.Conv2d(channels, embedding, 1, bias=False), nn.BatchNorm2d(embedding), nn.ReLU()]
-        self.bottleneck = nn.Sequential(*layers)
+        self.bottleneck = nn.Sequential(*layers, *conv_bn_relu(channels, embedding, 1))
         self.classifier = nn.Linear(embedding, classes)
 
     def forward(self, stage: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,7 @@ class BYOT(Method):
         self.distillation_weight, self.feature_weight = distillation_weight, feature_weight
         self.temperature, self.skip_stages, self.ensemble = temperature, skip_stages, ensemble
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         shapes = student.stage_shapes
         self.exit_stages = range(self.skip_stages, len(shapes) - 1)
         if not self.exit_stages:
@@ -91,7 +91,7 @@ class BYOT(Method):
             Exit(shapes[i], shapes[-1], student.embedding_size, data.num_classes) for i in self.exit_stages
         )
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         ce = cross_entropy(student.logits, batch.targets)
         soft = feature = torch.zeros_like(ce)
         for logits, pooled in self._exits(student):

@@ -5,14 +5,17 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy, full_precision
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.heads import linear_classifier
 
 
 def class_activation_maps(stage: Tensor, classifier: nn.Linear) -> Tensor:
-    """The classifier at each position of a last map: (B, D, H, W) to (B, K, H, W), with the logits as spatial mean."""
+    """The classifier applied at each position of the last map: (B, D, H, W) to (B, K, H, W).
+
+    Their spatial mean is the logits.
+    """
     return F.conv2d(stage, classifier.weight[:, :, None, None], classifier.bias)
 
 
@@ -48,16 +51,15 @@ class CATKD(Method):
         super().__init__()
         self.ce_weight, self.cat_weight, self.resolution, self.normalize = ce_weight, cat_weight, resolution, normalize
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
-        # In a tuple they are hidden: neither the student's nor the teacher's belongs to the method.
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
+        # A tuple hides them: neither the student's classifier nor the teacher's belongs to the method.
         self._classifiers = tuple(linear_classifier(tap, "pooled last stage", data) for tap in (student, teacher))
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        own, other = (
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        student_maps, teacher_maps = (
             class_activation_maps(outputs.stages[-1], classifier)
-            for outputs, classifier in zip((student, teacher_outputs(teacher)), self._classifiers, strict=True)
+            for outputs, classifier in zip((student, teacher), self._classifiers, strict=True)
         )
-        cat = cat_loss(own, other, self.resolution, self.normalize)
+        cat = cat_loss(student_maps, teacher_maps, self.resolution, self.normalize)
         ce = cross_entropy(student.logits, batch.targets)
         return {"ce": self.ce_weight * ce, "cat": self.cat_weight * cat}

@@ -54,19 +54,20 @@ class Combined(Method):
         self.requires = _merged([method.requires for method in terms.values()])
         self.pretraining = [m for m in terms.values() if m.pretrain_epochs]
         self.predicting = [m for m in terms.values() if type(m).predict is not Method.predict]
-        own = [m for m in terms.values() if m.assistants or type(m).teacher_decay is not Method.teacher_decay]
-        if max(len(self.pretraining), len(self.predicting), len(own)) > 1:
+        self.making_teacher = [
+            m for m in terms.values() if m.assistants or type(m).teacher_decay is not Method.teacher_decay
+        ]
+        if max(len(self.pretraining), len(self.predicting), len(self.making_teacher)) > 1:
             raise ConfigError(
                 "method.terms: at most one method may pretrain, one change the prediction, and one make its teacher"
             )
-        self.assistants = own[0].assistants if own else ()
-        self.making_teacher = own
+        self.assistants = self.making_teacher[0].assistants if self.making_teacher else ()
         self.pretrain_epochs = sum(m.pretrain_epochs for m in self.pretraining)
 
     def _methods(self) -> dict[str, Method]:
         return {name: method for name, method in self.terms.items() if isinstance(method, Method)}
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         for method in self._methods().values():
             method.build_adapters(student, teacher, data)
 
@@ -77,16 +78,14 @@ class Combined(Method):
     def teacher_decay(self, progress: Progress) -> float:
         return self.making_teacher[0].teacher_decay(progress)
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         total: dict[str, Tensor] = {}
         for method in self._methods().values():
             for name, value in method(student, teacher, batch, progress).items():
                 total[name] = total[name] + value if name in total else value
         return total
 
-    def pretrain_terms(
-        self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress
-    ) -> dict[str, Tensor]:
+    def pretrain_terms(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         return self.pretraining[0].pretrain_terms(student, teacher, batch, progress)
 
     def pretrain_parameters(self, student: FeatureTap) -> Iterator[nn.Parameter]:

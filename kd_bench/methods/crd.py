@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from kd_bench.config.ranges import Fraction, NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.methods.base import Method, Progress, Requirements, TrainingSet, check_memory, teacher_outputs
+from kd_bench.methods.base import Method, Progress, Requirements, TrainingSet, check_memory
 from kd_bench.methods.losses import cross_entropy, inner_products
 from kd_bench.models.features import FeatureTap, Outputs
 
@@ -21,8 +21,8 @@ WHOLE_MEMORY_UP_TO = 32  # times the drawn rows; see benchmarks/method_cost.py: 
 def nce_loss(scores: Tensor, samples: int) -> Tensor:
     """``-(log h(positive) + sum over negatives of log(1 - h))`` with ``h(s) = s / (s + M / N)``, mean over the batch.
 
-    Tian et al. 2020, section 3. The probability of a negative is taken as 1 / N although it is of another
-    class. The code's 1e-7 in the denominators is kept.
+    Tian et al. 2020, section 3. The probability of a negative is taken as 1 / N although it is of another class. The
+    1e-7 in the denominators is the code's.
 
     Args:
         scores: (B, 1 + M), > 0, the positive first.
@@ -37,8 +37,8 @@ def nce_loss(scores: Tensor, samples: int) -> Tensor:
 def drawn_products(vectors: Tensor, memory: Tensor, drawn: Tensor) -> Tensor:
     """Inner products (B, 1 + M) of ``vectors`` (B, D) with the rows ``drawn`` (B, 1 + M) of ``memory`` (N, D).
 
-    One product with the whole memory moves N * D numbers, collecting the rows first B * (1 + M) * D. So the first is
-    the faster one unless very few of the rows are drawn.
+    A product with the whole memory moves N * D numbers; collecting the rows first moves B * (1 + M) * D. So the whole
+    memory is faster unless very few of its rows are drawn.
     """
     if len(memory) <= WHOLE_MEMORY_UP_TO * drawn.shape[1]:
         return products_with_all(vectors, memory).gather(1, drawn)
@@ -46,11 +46,13 @@ def drawn_products(vectors: Tensor, memory: Tensor, drawn: Tensor) -> Tensor:
 
 
 def products_with_all(vectors: Tensor, memory: Tensor) -> Tensor:
+    """Inner products (B, N) of ``vectors`` (B, D) with all rows of ``memory`` (N, D)."""
     # A copy, since backward reads the rows after the memory has been updated in place.
     return inner_products(vectors, memory.clone())
 
 
 def products_with_drawn(vectors: Tensor, memory: Tensor, drawn: Tensor) -> Tensor:
+    """``drawn_products`` from the drawn rows alone, collected first."""
     return inner_products(vectors[:, None], memory[drawn])[:, 0]
 
 
@@ -102,8 +104,7 @@ class CRD(Method):
         self.ce_weight, self.crd_weight, self.projection_size = ce_weight, crd_weight, projection_size
         self.negatives, self.temperature, self.momentum = negatives, temperature, momentum
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         self.student_projection = nn.Linear(student.embedding_size, self.projection_size)
         self.teacher_projection = nn.Linear(teacher.embedding_size, self.projection_size)
 
@@ -125,7 +126,7 @@ class CRD(Method):
         self.register_buffer("class_starts", sizes.cumsum(0) - sizes, persistent=False)
 
     def draw_negatives(self, targets: Tensor) -> Tensor:
-        """Indices (B, M) of training samples of other classes than ``targets`` (B,)."""
+        """Draw the indices (B, M) of training samples of other classes than ``targets`` (B,)."""
         starts, sizes = self.class_starts[targets][:, None], self.class_sizes[targets][:, None]
         candidates = len(self.by_class) - sizes
         if self.negatives > self.fewest:
@@ -136,19 +137,19 @@ class CRD(Method):
             position = torch.where(position < candidates, position, position - candidates)
         return self.by_class[position + sizes * (position >= starts)]
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         drawn = torch.cat([batch.index[:, None], self.draw_negatives(batch.targets)], dim=1)
         with torch.autocast(student.embedding.device.type, enabled=False):
-            own = F.normalize(self.student_projection(student.embedding), dim=1)
-            other = F.normalize(self.teacher_projection(teacher_outputs(teacher).embedding), dim=1)
-            crd = self.contrast(own, self.memory_teacher, self.normaliser_student, drawn)
-            crd = crd + self.contrast(other, self.memory_student, self.normaliser_teacher, drawn)
-        self.remember(self.memory_student, own, batch.index)
-        self.remember(self.memory_teacher, other, batch.index)
+            student_rows = F.normalize(self.student_projection(student.embedding), dim=1)
+            teacher_rows = F.normalize(self.teacher_projection(teacher.embedding), dim=1)
+            crd = self.contrast(student_rows, self.memory_teacher, self.normaliser_student, drawn)
+            crd = crd + self.contrast(teacher_rows, self.memory_student, self.normaliser_teacher, drawn)
+        self.remember(self.memory_student, student_rows, batch.index)
+        self.remember(self.memory_teacher, teacher_rows, batch.index)
         return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets), "crd": self.crd_weight * crd}
 
     def contrast(self, vectors: Tensor, memory: Tensor, normaliser: Tensor, drawn: Tensor) -> Tensor:
-        """The loss of ``vectors`` (B, D) against the drawn rows; sets the normaliser (1,) if it is not set yet."""
+        """Return the loss of ``vectors`` (B, D) against the drawn rows; sets the normaliser (1,) on the first call."""
         exponentials = (drawn_products(vectors, memory, drawn) / self.temperature).exp()
         first = exponentials.detach().mean() * len(memory)
         normaliser.copy_(torch.where(normaliser < 0, first, normaliser))  # on the device: asking would wait for it

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from kd_bench.config.ranges import NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.kd import kd_loss
 from kd_bench.methods.losses import cross_entropy, logit_pair
 from kd_bench.models.features import Outputs
@@ -39,7 +39,7 @@ class CTKD(Method):
     Args:
         temperature_start, temperature_range: T lies between ``start`` and ``start + range``; the parameter in the
             sigmoid begins at 1, so that T begins at 15.6 with the defaults.
-        reversal_epochs: over which the gradient's reversal grows to its full size.
+        reversal_epochs: the epochs over which the gradient's reversal grows to its full size.
         standardize_logits: as in KD.
     """
 
@@ -62,11 +62,11 @@ class CTKD(Method):
         self.requires = Requirements(min_classes=3 if standardize_logits else 2)  # see logit_pair
         self.temperature_parameter = nn.Parameter(torch.ones(()))
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         scale = reversal(progress.epoch, self.reversal_epochs)
         temperature = adversarial_temperature(
             self.temperature_parameter, self.temperature_start, self.temperature_range, scale
         )
-        own, other = logit_pair(student.logits, teacher_outputs(teacher).logits, self.standardize_logits)
-        kd = kd_loss(own, other, temperature)
+        student_logits, teacher_logits = logit_pair(student.logits, teacher.logits, self.standardize_logits)
+        kd = kd_loss(student_logits, teacher_logits, temperature)
         return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets), "kd": self.kd_weight * kd}

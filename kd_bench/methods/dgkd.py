@@ -5,16 +5,16 @@ from torch import Tensor
 
 from kd_bench.config.ranges import Count, NonNegative, Positive
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.kd import kd_loss
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import Outputs
 
 
 def staying(teachers: int, dropped: int) -> list[int]:
-    """Which of ``teachers`` stay for a step when ``dropped`` of them go: in order, and at least one.
+    """Draw the positions of the ``teachers`` that stay for a step when ``dropped`` go: in order, and at least one.
 
-    Draws from torch's generator of the CPU.
+    They are drawn from torch's generator of the CPU.
     """
     return sorted(torch.randperm(teachers)[: max(1, teachers - dropped)].tolist())
 
@@ -47,8 +47,8 @@ class DGKD(Method):
         self.ce_weight, self.kd_weight, self.temperature = ce_weight, kd_weight, temperature
         self.assistants, self.dropped = assistants, dropped
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        members = teacher_outputs(teacher).members
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        members = teacher.members
         assert members is not None  # an ensemble of teacher and assistants, whatever their number
         chosen = [members[i].logits for i in staying(len(members), self.dropped)]
         kd = torch.stack([kd_loss(student.logits, each, self.temperature) for each in chosen]).sum()

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import Outputs
 
@@ -25,7 +25,7 @@ def correlation_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def dist_losses(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """``T^2`` times the correlation distance of softened probabilities: of each sample, and of each class in the batch.
+    """``T^2`` times the correlation distance of softened probabilities: by sample, and by class over the batch.
 
     Huang et al. 2022, section 4 (inter-class and intra-class relation). The factor T^2 is the code's. The second one
     depends on the batch size.
@@ -55,8 +55,8 @@ class DIST(Method):
         self.ce_weight, self.temperature = ce_weight, temperature
         self.inter_weight, self.intra_weight = inter_weight, intra_weight
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        inter_class, intra_class = dist_losses(student.logits, teacher_outputs(teacher).logits, self.temperature)
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        inter_class, intra_class = dist_losses(student.logits, teacher.logits, self.temperature)
         return {
             "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
             "inter_class": self.inter_weight * inter_class,

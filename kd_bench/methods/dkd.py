@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.losses import cross_entropy, kl_divergence, logit_pair, warm_up, without_target
 from kd_bench.models.features import Outputs
 
@@ -48,13 +48,13 @@ def other_classes_loss(student_logits: Tensor, teacher_logits: Tensor, targets: 
 class DKD(Method):
     """``ce_weight * CE + w * (target_weight * TCKD + others_weight * NCKD)``, ``w`` from 1 / warmup_epochs to 1.
 
-    With two classes there is but one other class, about which there is nothing to learn: three are the least.
+    At least three classes are needed: with two there is only one other class, about which there is nothing to learn.
 
     Args:
         target_weight, others_weight: the paper's alpha and beta. Beta depends on the pair in mdistiller: 2 for
             resnet56 -> resnet20 and resnet110 -> resnet32; 6 for wrn_40_2 -> wrn_16_2 or wrn_40_1 and for vgg13 ->
             vgg8 or mobilenetv2; 8 for the others.
-        warmup_epochs: over which the weight of both terms rises, from the first epoch's 1 / warmup_epochs; 1 for none.
+        warmup_epochs: the epochs over which both weights rise, from 1 / warmup_epochs in the first; 1 for no warm-up.
         standardize_logits: as in KD; Sun et al. 2024 (arXiv:2403.01427) multiply alpha and beta by their weight.
     """
 
@@ -75,11 +75,11 @@ class DKD(Method):
         self.ce_weight, self.target_weight, self.others_weight = ce_weight, target_weight, others_weight
         self.temperature, self.warmup_epochs, self.standardize_logits = temperature, warmup_epochs, standardize_logits
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        own, other = logit_pair(student.logits, teacher_outputs(teacher).logits, self.standardize_logits)
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        student_logits, teacher_logits = logit_pair(student.logits, teacher.logits, self.standardize_logits)
         weight = warm_up(progress.epoch, self.warmup_epochs)
-        target_class = target_class_loss(own, other, batch.targets, self.temperature)
-        other_classes = other_classes_loss(own, other, batch.targets, self.temperature)
+        target_class = target_class_loss(student_logits, teacher_logits, batch.targets, self.temperature)
+        other_classes = other_classes_loss(student_logits, teacher_logits, batch.targets, self.temperature)
         return {
             "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
             "target_class": weight * self.target_weight * target_class,

@@ -6,9 +6,10 @@ from torch.nn import functional as F
 from kd_bench.config.ranges import Count, NonNegative
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import FeatureTap, Outputs, paired_stages
+from kd_bench.models.pairing import stages_of
 
 
 def hint_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -51,24 +52,21 @@ class Regressor(nn.Module):
 
 
 def hint_pair(stage: int, student: FeatureTap, teacher: FeatureTap) -> tuple[int, int]:
-    """Stages of student and teacher that a hint compares: the pair number ``stage``.
+    """Return pair number ``stage`` of the stages of student and teacher, which a hint compares.
 
     Raises:
-        ConfigError: there is no such pair; lists the shapes there are.
+        ConfigError: there is no such pair; the message lists the shapes there are.
     """
     pairs = paired_stages(student, teacher)
     if stage >= len(pairs):
-        raise ConfigError(
-            f"method.hint_stage={stage}: allowed 0 to {len(pairs) - 1}; stages of {student.name}: "
-            f"{student.stage_shapes}, of {teacher.name}: {teacher.stage_shapes}"
-        )
+        raise ConfigError(f"method.hint_stage={stage}: allowed 0 to {len(pairs) - 1}; {stages_of(student, teacher)}")
     return pairs[stage]
 
 
 class FitNet(Method):
     """``CE + hint_weight * MSE(regressor(student stage), teacher stage)`` in one stage.
 
-    Differs from the paper, which trains the hint first and then distils: see ``fitnet_two_stage``.
+    The paper trains the hint first and distils afterwards: see ``fitnet_two_stage``.
 
     Args:
         hint_stage: index into the pairs of stages, the stems being 0. RepDistiller's tables use 2, SimKD's code 1.
@@ -81,15 +79,15 @@ class FitNet(Method):
         super().__init__()
         self.ce_weight, self.hint_weight, self.hint_stage = ce_weight, hint_weight, hint_stage
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         self.pair = hint_pair(self.hint_stage, student, teacher)
         self.regressor = Regressor(student.stage_shapes[self.pair[0]], teacher.stage_shapes[self.pair[1]])
 
-    def hint(self, student: Outputs, teacher: Outputs | None) -> Tensor:
+    def hint(self, student: Outputs, teacher: Outputs) -> Tensor:
+        """Return ``hint_loss`` of the hint stages, the student's through the regressor."""
         guided = self.regressor(student.stages[self.pair[0]])
-        return hint_loss(guided, teacher_outputs(teacher).stages[self.pair[1]])
+        return hint_loss(guided, teacher.stages[self.pair[1]])
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         ce = cross_entropy(student.logits, batch.targets)
         return {"ce": self.ce_weight * ce, "hint": self.hint_weight * self.hint(student, teacher)}

@@ -1,16 +1,13 @@
 """FitNet as published: hints first, then distillation of the logits."""
 
-from collections.abc import Iterator
-from itertools import chain
-
-from torch import Tensor, nn
+from torch import Tensor
 
 from kd_bench.config.ranges import Count, NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Progress, teacher_outputs
+from kd_bench.methods.base import Progress
 from kd_bench.methods.fitnet import FitNet
 from kd_bench.methods.losses import cross_entropy, kl_divergence
-from kd_bench.models.features import FeatureTap, Outputs
+from kd_bench.models.features import Outputs
 
 
 def annealed(start: float, end: float, progress: Progress) -> float:
@@ -44,16 +41,10 @@ class FitNetTwoStage(FitNet):
         self.pretrain_epochs = pretrain_epochs
         self.kd_weight, self.kd_weight_end, self.temperature = kd_weight, kd_weight_end, temperature
 
-    def pretrain_terms(
-        self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress
-    ) -> dict[str, Tensor]:
+    def pretrain_terms(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         return {"hint": self.hint_weight * self.hint(student, teacher)}
 
-    def pretrain_parameters(self, student: FeatureTap) -> Iterator[nn.Parameter]:
-        """All of the student: layers behind the hint receive no gradient and stay as they are."""
-        return chain(student.parameters(), self.parameters())
-
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        kd = kl_divergence(student.logits, teacher_outputs(teacher).logits, self.temperature)
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        kd = kl_divergence(student.logits, teacher.logits, self.temperature)
         weight = annealed(self.kd_weight, self.kd_weight_end, progress)
         return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets), "kd": weight * kd}

@@ -1,16 +1,16 @@
 """FSP: the flow of the solution procedure between neighbouring stages."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy, inner_products, to_smaller_size
 from kd_bench.models.features import FeatureTap, Outputs, paired_stages
 from kd_bench.models.pairing import stages_of
@@ -21,19 +21,19 @@ def flow_matrix(shallow: Tensor, deep: Tensor) -> Tensor:
 
     Yim et al. 2017, equation 1. The larger map is average-pooled to the smaller one (the paper: max-pooled).
     """
-    one, other = (stage.flatten(2) for stage in to_smaller_size(shallow, deep))
-    return inner_products(one, other) / one.shape[2]
+    shallow, deep = (stage.flatten(2) for stage in to_smaller_size(shallow, deep))
+    return inner_products(shallow, deep) / shallow.shape[2]
 
 
 def fsp_losses(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> list[Tensor]:
     """Mean squared difference of the flow matrices, for each two neighbouring stages (equation 2 sums it over entries).
 
     Args:
-        student, teacher: as many stages (B, C, H, W) of the same channels; sizes may differ.
+        student, teacher: stages (B, C, H, W), as many and with the same channels; sizes may differ.
     """
     return [
-        F.mse_loss(flow_matrix(*own), flow_matrix(*other))
-        for own, other in zip(pairwise(student), pairwise(teacher), strict=True)
+        F.mse_loss(flow_matrix(*student_stages), flow_matrix(*teacher_stages))
+        for student_stages, teacher_stages in zip(pairwise(student), pairwise(teacher), strict=True)
     ]
 
 
@@ -54,8 +54,7 @@ class FSP(Method):
         super().__init__()
         self.ce_weight, self.pretrain_epochs = ce_weight, pretrain_epochs
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         self.pairs = paired_stages(student, teacher)
         equal = all(student.stage_shapes[i][0] == teacher.stage_shapes[j][0] for i, j in self.pairs)
         if len(self.pairs) < 2 or not equal:
@@ -64,16 +63,10 @@ class FSP(Method):
                 f"channels; paired: {self.pairs}; {stages_of(student, teacher)}"
             )
 
-    def pretrain_terms(
-        self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress
-    ) -> dict[str, Tensor]:
-        teacher_stages = teacher_outputs(teacher).stages
-        own, other = [student.stages[i] for i, _ in self.pairs], [teacher_stages[j] for _, j in self.pairs]
-        return {"fsp": torch.stack(fsp_losses(own, other)).sum()}
+    def pretrain_terms(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        student_stages = [student.stages[i] for i, _ in self.pairs]
+        teacher_stages = [teacher.stages[j] for _, j in self.pairs]
+        return {"fsp": torch.stack(fsp_losses(student_stages, teacher_stages)).sum()}
 
-    def pretrain_parameters(self, student: FeatureTap) -> Iterator[nn.Parameter]:
-        """All of the student: what comes after the last stage receives no gradient and stays as it is."""
-        return student.parameters()
-
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets)}

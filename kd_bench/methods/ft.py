@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from kd_bench.config.ranges import NonNegative, PositiveFraction, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.methods.at import attention
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy, full_precision, to_smaller_size
 from kd_bench.models.features import FeatureTap, Outputs
 
@@ -38,7 +38,7 @@ def encoder(inputs: int, factors: int, batch_norm: bool) -> nn.Sequential:
 
 
 class Paraphraser(nn.Module):
-    """An autoencoder of the teacher's map; what its encoder gives are the factors."""
+    """An autoencoder of the teacher's map, whose encoder gives the factors."""
 
     def __init__(self, channels: int, factors: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Paraphraser(nn.Module):
         self.decoder = nn.Sequential(*layers)
 
     def forward(self, teacher_map: Tensor) -> Tensor:
-        """The map again, (B, C, H, W)."""
+        """Return the map as it is restored from its factors, (B, C, H, W)."""
         restored: Tensor = self.decoder(self.encoder(teacher_map))
         return restored
 
@@ -82,25 +82,22 @@ class FT(Method):
         self.ce_weight, self.factor_weight = ce_weight, factor_weight
         self.factor_rate, self.power, self.pretrain_epochs = factor_rate, power, pretrain_epochs
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         channels = teacher.stage_shapes[-1][0]
         factors = max(int(self.factor_rate * channels), 1)
         self.paraphraser = Paraphraser(channels, factors)
         self.translator = encoder(student.stage_shapes[-1][0], factors, batch_norm=True)
 
-    def pretrain_terms(
-        self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress
-    ) -> dict[str, Tensor]:
-        teacher_map = teacher_outputs(teacher).stages[-1]
+    def pretrain_terms(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        teacher_map = teacher.stages[-1]
         restored = self.paraphraser(teacher_map)
         return {"reconstruction": F.mse_loss(full_precision(restored), full_precision(teacher_map))}
 
     def pretrain_parameters(self, student: FeatureTap) -> Iterator[nn.Parameter]:
         return self.paraphraser.parameters()
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        factors = self.paraphraser.encoder(teacher_outputs(teacher).stages[-1]).detach()
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        factors = self.paraphraser.encoder(teacher.stages[-1]).detach()
         translated = self.translator(student.stages[-1])
         ce = cross_entropy(student.logits, batch.targets)
         return {

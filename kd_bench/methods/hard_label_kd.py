@@ -4,7 +4,7 @@ from torch import Tensor
 
 from kd_bench.config.ranges import NonNegative
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import Outputs
 
@@ -33,6 +33,6 @@ class HardLabelKD(Method):
         super().__init__()
         self.ce_weight, self.hard_weight = ce_weight, hard_weight
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        hard = hard_label_loss(student.logits, teacher_outputs(teacher).logits)
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        hard = hard_label_loss(student.logits, teacher.logits)
         return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets), "hard": self.hard_weight * hard}

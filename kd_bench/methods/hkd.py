@@ -6,20 +6,20 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import Count, NonNegative, Positive
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.methods.base import Method, Progress, teacher_outputs
-from kd_bench.methods.kd import kd_loss
-from kd_bench.methods.losses import cross_entropy, full_precision, inner_products, squared_distances
+from kd_bench.methods.base import Progress
+from kd_bench.methods.kd import KD
+from kd_bench.methods.losses import full_precision, gram_matrix, squared_distances
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.pairing import compared_stages
 
-EPSILON = 1e-6  # of the authors' code; a sample is 1e-3 away from itself
+EPSILON = 1e-6  # as in the authors' code; a sample is 1e-3 away from itself
 
 
 def cosine_kernel(rows: Tensor) -> Tensor:
     """Cosines of ``rows`` (B, D), moved to [0, 1], each row of the result with sum 1: (B, B)."""
     lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     directions = rows / (lengths + EPSILON)
-    return F.normalize((inner_products(directions, directions) + 1) / 2, p=1, dim=1)
+    return F.normalize((gram_matrix(directions) + 1) / 2, p=1, dim=1)
 
 
 def student_t_kernel(rows: Tensor) -> Tensor:
@@ -28,19 +28,19 @@ def student_t_kernel(rows: Tensor) -> Tensor:
     return F.normalize(1 / (1 + distances), p=1, dim=1)
 
 
-def jeffreys(one: Tensor, other: Tensor) -> Tensor:
+def jeffreys(student: Tensor, teacher: Tensor) -> Tensor:
     """Symmetric KL divergence of rows of probabilities (B, B), mean over all elements."""
-    tiny = torch.finfo(one.dtype).tiny
-    return ((one - other) * (one.clamp_min(tiny).log() - other.clamp_min(tiny).log())).mean()
+    tiny = torch.finfo(student.dtype).tiny
+    return ((student - teacher) * (student.clamp_min(tiny).log() - teacher.clamp_min(tiny).log())).mean()
 
 
 def hkd_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Jeffreys divergences of the similarities of a batch under two kernels, added (Passalis et al. 2020).
+    """Sum of the Jeffreys divergences of the similarities of a batch under two kernels (Passalis et al. 2020).
 
-    The hybrid of a cosine and a Student-t kernel is the authors' too. Divided by B^2, not by B.
+    The hybrid of a cosine and a Student-t kernel is the authors' too. The divergence is divided by B^2, not by B.
 
     Args:
-        student_map, teacher_map: (B, ...), of any sizes.
+        student_map, teacher_map: (B, ...), of any size.
     """
     student, teacher = (full_precision(each).flatten(1) for each in (student_map, teacher_map))
     return sum(
@@ -49,15 +49,15 @@ def hkd_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     )
 
 
-class HKD(Method):
+class HKD(KD):
     """``CE + kd_weight * KD + hkd_weight * (first_weight * first stage + sum of the others)``, see ``hkd_loss``.
 
-    As in SemCKD's code, which published numbers come from. There the weight is to fall from stage to stage, but reaches
-    the first stage only. The paper lets it fall over the epochs, and has an auxiliary teacher of the student's
-    architecture between the two: give that one as the teacher.
+    This follows SemCKD's code, which gave the published numbers. There the weight is meant to fall from stage to stage,
+    but reaches the first stage only. The paper lets it fall over the epochs, and has an auxiliary teacher of the
+    student's architecture between the two: give that one as the teacher.
 
     Args:
-        first_weight: of the shallowest stage compared.
+        first_weight: the weight of the shallowest stage compared.
         skip_stages: paired stages left out at the shallow end; 1 leaves out the stem.
     """
 
@@ -73,19 +73,15 @@ class HKD(Method):
         first_weight: NonNegative,
         skip_stages: Count,
     ) -> None:
-        super().__init__()
-        self.ce_weight, self.kd_weight, self.temperature = ce_weight, kd_weight, temperature
+        super().__init__(ce_weight, kd_weight, temperature)
         self.hkd_weight, self.first_weight, self.skip_stages = hkd_weight, first_weight, skip_stages
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         self.pairs = compared_stages(student, teacher, self.skip_stages)
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        teacher = teacher_outputs(teacher)
-        first, *others = [hkd_loss(student.stages[i], teacher.stages[j]) for i, j in self.pairs]
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        first, *deeper = [hkd_loss(student.stages[i], teacher.stages[j]) for i, j in self.pairs]
         return {
-            "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
-            "kd": self.kd_weight * kd_loss(student.logits, teacher.logits, self.temperature),
-            "hkd": self.hkd_weight * sum(others, start=self.first_weight * first),
+            **super().forward(student, teacher, batch, progress),
+            "hkd": self.hkd_weight * sum(deeper, start=self.first_weight * first),
         }

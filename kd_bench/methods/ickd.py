@@ -5,8 +5,8 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.methods.base import Method, Progress, teacher_outputs
-from kd_bench.methods.losses import cross_entropy, inner_products
+from kd_bench.methods.base import Method, Progress
+from kd_bench.methods.losses import cross_entropy, gram_matrix
 from kd_bench.models.features import FeatureTap, Outputs
 
 
@@ -15,8 +15,7 @@ def channel_correlation(stage: Tensor) -> Tensor:
 
     Liu et al. 2021, with the normalisation of the authors' code for CIFAR-100.
     """
-    channels = stage.flatten(2)
-    return F.normalize(inner_products(channels, channels), dim=2)
+    return F.normalize(gram_matrix(stage.flatten(2)), dim=2)
 
 
 def ickd_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -25,7 +24,7 @@ def ickd_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
     The paper divides by the square of the channels; the authors' code for CIFAR-100 is followed.
 
     Args:
-        student_map, teacher_map: (B, C, H, W) with as many channels; sizes may differ and stay as they are.
+        student_map, teacher_map: (B, C, H, W) with as many channels; sizes may differ.
     """
     difference = channel_correlation(student_map) - channel_correlation(teacher_map)
     return difference.pow(2).sum(dim=2).mean()
@@ -44,14 +43,13 @@ class ICKD(Method):
         super().__init__()
         self.ce_weight, self.ickd_weight = ce_weight, ickd_weight
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         channels = teacher.stage_shapes[-1][0]
         conv = nn.Conv2d(student.stage_shapes[-1][0], channels, 1, bias=False)
         self.embed = nn.Sequential(conv, nn.BatchNorm2d(channels))
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        loss = ickd_loss(self.embed(student.stages[-1]), teacher_outputs(teacher).stages[-1])
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        loss = ickd_loss(self.embed(student.stages[-1]), teacher.stages[-1])
         return {
             "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
             "ickd": self.ickd_weight * loss,

@@ -7,9 +7,9 @@ from torch.nn import functional as F
 from kd_bench.config.ranges import Count, NonNegative, Positive
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.methods.base import Method, Progress, teacher_outputs
-from kd_bench.methods.kd import kd_loss
-from kd_bench.methods.losses import cross_entropy, full_precision, squared_distances
+from kd_bench.methods.base import Progress
+from kd_bench.methods.kd import KD
+from kd_bench.methods.losses import full_precision, squared_distances
 from kd_bench.models.features import FeatureTap, Outputs, paired_stages
 from kd_bench.models.pairing import stages_of
 
@@ -34,13 +34,13 @@ def graph_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def transformation_loss(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Tensor:
-    """How far from a shallow stage to a deep one edges and vertices move, compared by squared difference.
+    """Squared difference of how far edges and vertices move from a shallow stage to a deep one (Liu et al. 2019).
 
     As in the authors' code the distance moved is one number for the whole batch: a mean square. Vertices count if both
-    networks keep the shape of their maps from one stage to the other.
+    networks keep the shape of their maps from the shallow stage to the deep one.
 
     Args:
-        student, teacher: maps of two stages, (B, ...) each.
+        student, teacher: maps of a shallow and a deep stage, (B, ...) each.
     """
     moved = [F.mse_loss(edges(shallow), edges(deep)) for shallow, deep in (student, teacher)]
     loss = (moved[0] - moved[1]).pow(2)
@@ -50,13 +50,14 @@ def transformation_loss(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, T
     return loss
 
 
-class IRG(Method):
+class IRG(KD):
     """``CE + kd_weight * KD + irg_weight * (graph_loss of embeddings + transformation_losses)``.
 
-    As in SemCKD's code, which published numbers come from: those leave out the transformations, which the paper has.
+    This follows SemCKD's code, which gave the published numbers without the transformations that the paper has.
 
     Args:
-        transformations: of which stages, each as [shallow, deep], counted among the paired stages, the stem being 0.
+        transformations: the stages between which they are taken, each as [shallow, deep], positions among the paired
+            stages, the stem being 0.
     """
 
     paper = "Liu et al. 2019, CVPR"
@@ -70,12 +71,10 @@ class IRG(Method):
         irg_weight: NonNegative,
         transformations: list[tuple[Count, Count]],
     ) -> None:
-        super().__init__()
-        self.ce_weight, self.kd_weight, self.temperature = ce_weight, kd_weight, temperature
+        super().__init__(ce_weight, kd_weight, temperature)
         self.irg_weight, self.transformations = irg_weight, transformations
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         self.pairs = paired_stages(student, teacher)
         if any(stage >= len(self.pairs) for both in self.transformations for stage in both):
             raise ConfigError(
@@ -83,14 +82,13 @@ class IRG(Method):
                 f"{stages_of(student, teacher)}"
             )
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        teacher = teacher_outputs(teacher)
-        own = [student.stages[i] for i, _ in self.pairs]
-        other = [teacher.stages[j] for _, j in self.pairs]
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        maps = [(student.stages[i], teacher.stages[j]) for i, j in self.pairs]
         graph = graph_loss(student.embedding, teacher.embedding)
-        moves = [transformation_loss((own[i], own[j]), (other[i], other[j])) for i, j in self.transformations]
+        moves = [
+            transformation_loss(*zip(maps[shallow], maps[deep], strict=True)) for shallow, deep in self.transformations
+        ]
         return {
-            "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
-            "kd": self.kd_weight * kd_loss(student.logits, teacher.logits, self.temperature),
+            **super().forward(student, teacher, batch, progress),
             "irg": self.irg_weight * sum(moves, start=graph),
         }

@@ -6,15 +6,15 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.methods.base import Method, Progress, teacher_outputs
-from kd_bench.methods.losses import cross_entropy, inner_products
+from kd_bench.methods.base import Method, Progress
+from kd_bench.methods.losses import cross_entropy, gram_matrix
 from kd_bench.models.features import FeatureTap, Outputs
 
 
 def standardized_columns(embedding: Tensor) -> Tensor:
     """Each column of (B, D) with mean 0 and standard deviation 1 (unbiased); zeros where all values are the same.
 
-    The authors' code has NaN there, which a unit that is dead for a whole batch brings about.
+    The authors' code has NaN there, for a unit that is dead for a whole batch.
     """
     variance, mean = torch.var_mean(embedding, dim=0)
     varies = variance > 0
@@ -29,23 +29,23 @@ def correlation_loss(student: Tensor, teacher: Tensor, alpha: float) -> Tensor:
 
     Args:
         student, teacher: (B, D).
-        alpha: of Renyi's entropy, greater than 1.
+        alpha: the order of Renyi's entropy, greater than 1.
     """
     correlation = (standardized_columns(student) * standardized_columns(teacher)).mean(dim=0)
     return torch.log2((1 - correlation).pow(2).pow(alpha).sum())
 
 
 def mutual_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Sum of squares of the student's Gram matrix less that of both networks', each divided by its trace.
+    """Sum of squares of the student's Gram matrix minus that of the joint one, each divided by its trace.
 
-    Entropies with alpha = 2 and without logarithm, of cosines over the batch. The joint matrix is the
-    product of both, element by element. The teacher's own entropy, which has no gradient, is left out.
+    These are entropies with alpha = 2 and without logarithm, of cosines over the batch. The joint matrix is the product
+    of both networks' matrices, element by element. The teacher's entropy, which has no gradient, is left out.
 
     Args:
         student, teacher: (B, D), (B, E).
     """
-    own, other = (inner_products(rows, rows) for rows in (F.normalize(student, dim=1), F.normalize(teacher, dim=1)))
-    return _of_trace_one(own).pow(2).sum() - _of_trace_one(own * other).pow(2).sum()
+    student_gram, teacher_gram = (gram_matrix(F.normalize(rows, dim=1)) for rows in (student, teacher))
+    return _of_trace_one(student_gram).pow(2).sum() - _of_trace_one(student_gram * teacher_gram).pow(2).sum()
 
 
 def _of_trace_one(matrix: Tensor) -> Tensor:
@@ -73,16 +73,14 @@ class ITRD(Method):
         self.ce_weight, self.correlation_weight = ce_weight, correlation_weight
         self.mutual_weight, self.alpha = mutual_weight, alpha
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         self.embed = nn.Linear(student.embedding_size, teacher.embedding_size)
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        target = teacher_outputs(teacher).embedding
-        embedded = self.embed(student.embedding).to(target.dtype)
-        own = student.embedding if student.embedding.shape == target.shape else embedded
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        embedded = self.embed(student.embedding).to(teacher.embedding.dtype)
+        compared = student.embedding if student.embedding.shape == teacher.embedding.shape else embedded
         return {
             "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
-            "correlation": self.correlation_weight * correlation_loss(embedded, target, self.alpha),
-            "mutual": self.mutual_weight * mutual_loss(own, target),
+            "correlation": self.correlation_weight * correlation_loss(embedded, teacher.embedding, self.alpha),
+            "mutual": self.mutual_weight * mutual_loss(compared, teacher.embedding),
         }

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.losses import cross_entropy, kl_divergence, logit_pair
 from kd_bench.models.features import Outputs
 
@@ -22,6 +22,15 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float |
     return temperature**2 * kl_divergence(student_logits, teacher_logits, temperature)
 
 
+def peer_loss(logits: Tensor, peer_logits: Tensor, temperature: float) -> Tensor:
+    """``kd_loss`` of logits (B, K) with those of a peer (B, K) that is trained too, but receives no gradient here.
+
+    The peer is another network (DML: Zhang et al. 2018), another sample of the class (CS-KD: Yun et al. 2020) or the
+    ensemble of all branches (ONE: Lan et al. 2018).
+    """
+    return kd_loss(logits, peer_logits.detach(), temperature)
+
+
 class KD(Method):
     """Vanilla knowledge distillation: ``ce_weight * CE + kd_weight * T^2 * KL``.
 
@@ -29,8 +38,8 @@ class KD(Method):
     both weights to 1.
 
     Args:
-        standardize_logits: of student and teacher in the softened term, which Sun et al. 2024 (arXiv:2403.01427) call
-            logit standardization; the labels see the logits as they are.
+        standardize_logits: whether the softened term standardizes the logits of student and teacher (Sun et al. 2024,
+            arXiv:2403.01427); the labels see them as they are.
     """
 
     paper = "Hinton et al. 2015, arXiv:1503.02531"
@@ -44,7 +53,7 @@ class KD(Method):
         self.standardize_logits = standardize_logits
         self.requires = Requirements(min_classes=3 if standardize_logits else 2)  # see logit_pair
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        own, other = logit_pair(student.logits, teacher_outputs(teacher).logits, self.standardize_logits)
-        kd = kd_loss(own, other, self.temperature)
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        student_logits, teacher_logits = logit_pair(student.logits, teacher.logits, self.standardize_logits)
+        kd = kd_loss(student_logits, teacher_logits, self.temperature)
         return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets), "kd": self.kd_weight * kd}

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import Count, NonNegative, Positive
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.methods.base import Method, Progress, TrainingSet, teacher_outputs
+from kd_bench.methods.base import Method, Progress, TrainingSet
 from kd_bench.methods.kd import kd_loss
 from kd_bench.methods.losses import cross_entropy, full_precision
 from kd_bench.models.features import FeatureTap, Outputs
@@ -19,7 +19,7 @@ def norm_direction_loss(student: Tensor, teacher: Tensor, centers: Tensor) -> Te
 
     Args:
         student, teacher: embeddings (B, D).
-        centers: (B, D), for each sample the mean of the teacher's embeddings of its class.
+        centers: (B, D), for each sample the teacher's mean embedding of its class.
     """
     lengths = [torch.linalg.vector_norm(embedding, dim=1) for embedding in (student, teacher)]
     longest = torch.maximum(*lengths).clamp_min(torch.finfo(student.dtype).eps)
@@ -62,19 +62,17 @@ class KDPlusPlus(Method):
         self.ce_weight, self.kd_weight, self.temperature = ce_weight, kd_weight, temperature
         self.warmup_epochs, self.norm_direction_weight = warmup_epochs, norm_direction_weight
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
-        own, width = student.embedding_size, teacher.embedding_size
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
+        inputs, outputs = student.embedding_size, teacher.embedding_size
         self.connector: nn.Module = nn.Identity()
-        if own != width:
-            self.connector = nn.Sequential(nn.BatchNorm1d(own), nn.Dropout(0.5), nn.Linear(own, width))
-        self.register_buffer("means", torch.zeros(data.num_classes, width))
+        if inputs != outputs:
+            self.connector = nn.Sequential(nn.BatchNorm1d(inputs), nn.Dropout(0.5), nn.Linear(inputs, outputs))
+        self.register_buffer("means", torch.zeros(data.num_classes, outputs))
 
     def prepare(self, training_set: TrainingSet) -> None:
         self.means.copy_(class_means(training_set))
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        teacher = teacher_outputs(teacher)
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         connected = full_precision(self.connector(student.embedding))
         loss = norm_direction_loss(connected, teacher.embedding, self.means[batch.targets])
         kd_weight = self.kd_weight * min(progress.epoch / max(self.warmup_epochs, 1), 1.0)

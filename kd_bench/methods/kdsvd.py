@@ -10,13 +10,13 @@ from torch.nn import functional as F
 from kd_bench.config.ranges import Count, NonNegative, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy, full_precision, inner_products
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.pairing import compared_stages, stages_of
 
 Layout = Literal["channels", "width"]
-MORE = 3  # vectors of the student, among which those closest to the teacher's are found
+MORE = 3  # how many more vectors the student has, among which those closest to the teacher's are found
 
 
 def as_matrix(stage: Tensor, layout: Layout) -> Tensor:
@@ -27,7 +27,7 @@ def as_matrix(stage: Tensor, layout: Layout) -> Tensor:
 def right_singular_vectors(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The ``count`` largest singular values (B, count) and their right vectors (B, P, count) of ``matrix`` (B, N, P).
 
-    There are no more than min(N, P). Directions that the matrix does not have get zeros for a vector. The vectors'
+    There are at most min(N, P). Directions that the matrix does not have get zeros for a vector. The vectors'
     derivative is that of perturbation theory, ``dv_i = sum over j of v_j (v_j . dG v_i) / (s_i^2 - s_j^2)`` with
     ``G = matrix^t matrix``, without the pairs of equal values, for which there is none. The values have no gradient.
     """
@@ -50,7 +50,7 @@ def right_singular_vectors(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _decomposed(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """All squared singular values, the largest first, and right vectors, by way of the smaller Gram matrix."""
+    """Return all squared singular values, the largest first, and right vectors, by way of the smaller Gram matrix."""
     tall = matrix.shape[1] >= matrix.shape[2]
     squares, vectors = torch.linalg.eigh(matrix.mT @ matrix if tall else matrix @ matrix.mT)
     squares, vectors = squares.flip(-1).clamp(min=0), vectors.flip(-1)
@@ -74,7 +74,7 @@ def teacher_vectors(stage: Tensor, count: int, layout: Layout) -> tuple[Tensor, 
 
 
 def aligned_vectors(stage: Tensor, teacher: Tensor, layout: Layout) -> Tensor:
-    """For each vector of ``teacher`` (B, P, count) the student's closest by absolute cosine, turned to its side."""
+    """The student's closest vector, by absolute cosine, to each of ``teacher`` (B, P, count), turned to its side."""
     _, vectors = right_singular_vectors(as_matrix(stage, layout), teacher.shape[2] + MORE)
     cosines = inner_products(vectors.detach().mT, teacher.mT)
     closest = cosines.abs().argmax(dim=1, keepdim=True)
@@ -85,7 +85,7 @@ def aligned_vectors(stage: Tensor, teacher: Tensor, layout: Layout) -> Tensor:
 def kdsvd_loss(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Tensor:
     """Squared differences of relations between neighbouring stages, summed, mean over the batch.
 
-    A relation is ``exp(-(a - b)^2 / 8)``, of each entry of a vector with each entry of the same vector of the next
+    A relation is ``exp(-(a - b)^2 / 8)``, between each entry of a vector and each entry of the same vector of the next
     stage (Lee et al. 2018, section 3).
 
     Args:
@@ -94,15 +94,15 @@ def kdsvd_loss(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -
     return (_relation(*student) - _relation(*teacher)).pow(2).sum() / len(student[0])
 
 
-def _relation(one: Tensor, other: Tensor) -> Tensor:
-    return torch.exp(-(one[:, :, None] - other[:, None]).pow(2) / 8)
+def _relation(shallow: Tensor, deep: Tensor) -> Tensor:
+    return torch.exp(-(shallow[:, :, None] - deep[:, None]).pow(2) / 8)
 
 
 class KDSVD(Method):
     """``CE + svd_weight * sum over neighbouring stages of the loss of their singular vectors``.
 
     Args:
-        vectors: how many of each stage; with one its normalised value is always 1.
+        vectors: how many are taken from each stage; a single one always has the normalised value 1.
         layout: what is factorised. ``channels``, as RepDistiller: [positions, channels], vectors of C entries;
             ``width``, as mdistiller: [channels * height, width], vectors of W entries. Student and teacher need vectors
             of the same length.
@@ -119,8 +119,7 @@ class KDSVD(Method):
         self.ce_weight, self.svd_weight = ce_weight, svd_weight
         self.vectors, self.layout, self.skip_stages = vectors, layout, skip_stages
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         self.pairs = compared_stages(student, teacher, self.skip_stages, at_least=2)
         entries = 0 if self.layout == "channels" else 2
         if any(student.stage_shapes[i][entries] != teacher.stage_shapes[j][entries] for i, j in self.pairs):
@@ -130,14 +129,15 @@ class KDSVD(Method):
             )
 
     def stage_losses(self, student: Outputs, teacher: Outputs) -> list[Tensor]:
-        own, other = [], []
+        """Return the loss of each two neighbouring pairs of stages."""
+        student_rows, teacher_rows = [], []
         for i, j in self.pairs:
             vectors, values = teacher_vectors(teacher.stages[j], self.vectors, self.layout)
-            own.append(aligned_vectors(student.stages[i], vectors, self.layout) * values)
-            other.append(vectors * values)
-        return [kdsvd_loss(ours, theirs) for ours, theirs in zip(pairwise(own), pairwise(other), strict=True)]
+            student_rows.append(aligned_vectors(student.stages[i], vectors, self.layout) * values)
+            teacher_rows.append(vectors * values)
+        return list(map(kdsvd_loss, pairwise(student_rows), pairwise(teacher_rows)))
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        svd = torch.stack(self.stage_losses(student, teacher_outputs(teacher))).sum()
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        svd = torch.stack(self.stage_losses(student, teacher)).sum()
         ce = cross_entropy(student.logits, batch.targets)
         return {"ce": self.ce_weight * ce, "svd": self.svd_weight * svd}

@@ -38,5 +38,5 @@ class LabelSmoothing(Method):
         super().__init__()
         self.smoothing = smoothing
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         return {"ce": label_smoothing_loss(student.logits, batch.targets, self.smoothing)}

@@ -1,6 +1,6 @@
 """Pure functions that two or more methods share.
 
-Shapes: ``B`` batch, ``K`` classes. Nothing here carries an outer weight.
+Shapes: ``B`` batch, ``K`` classes. No function here applies the weight of a term.
 """
 
 import math
@@ -30,9 +30,14 @@ def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: f
         student_logits, teacher_logits: (B, K).
         temperature: > 0, a scalar; there is no factor ``temperature ** 2`` here.
     """
+    return kl_summands(student_logits, teacher_logits, temperature).sum() / len(student_logits)
+
+
+def kl_summands(student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """The share (B, K) that each sample and class has in ``kl_divergence``, before the sum and the mean."""
     student = F.log_softmax(student_logits / temperature, dim=1)
     teacher = F.log_softmax(teacher_logits / temperature, dim=1)
-    return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    return F.kl_div(student, teacher, reduction="none", log_target=True)
 
 
 def standardized(logits: Tensor) -> Tensor:
@@ -55,7 +60,7 @@ def logit_pair(student_logits: Tensor, teacher_logits: Tensor, standardize: bool
 
 
 def without_target(logits: Tensor, targets: Tensor) -> Tensor:
-    """The K - 1 logits (B, K - 1) of the classes that are not the label: (B, K) and (B,) class indices."""
+    """Logits of the K - 1 classes that are not the label: (B, K) and class indices (B,) to (B, K - 1)."""
     others = torch.arange(logits.shape[1] - 1, device=logits.device).expand(len(logits), -1)
     return logits.gather(1, others + (others >= targets[:, None]))
 
@@ -68,6 +73,13 @@ def warm_up(epoch: int, epochs: int) -> float:
 def full_precision(values: Tensor) -> Tensor:
     """``values`` in float32 at least: stage maps under autocast are bfloat16."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def inner_products(left: Tensor, right: Tensor) -> Tensor:
+    """Inner products (..., N, M) of rows (..., N, D) and (..., M, D), in full precision even under autocast."""
+    left, right = full_precision(left), full_precision(right)
+    with torch.autocast(left.device.type, enabled=False):
+        return left @ right.mT
 
 
 def gram_matrix(rows: Tensor) -> Tensor:
@@ -91,13 +103,6 @@ def to_smaller_size(student_map: Tensor, teacher_map: Tensor) -> tuple[Tensor, T
         for each in (student_map, teacher_map)
     )
     return student, teacher
-
-
-def inner_products(one: Tensor, other: Tensor) -> Tensor:
-    """Inner products (..., N, M) of rows (..., N, D) and (..., M, D), in full precision even under autocast."""
-    one, other = full_precision(one), full_precision(other)
-    with torch.autocast(one.device.type, enabled=False):
-        return one @ other.mT
 
 
 def sigmoid_warm_up(epoch: int, epochs: int) -> float:

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from kd_bench.config.ranges import NonNegative, OpenFraction
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy, full_precision, to_smaller_size
 from kd_bench.models.features import FeatureTap, Outputs
 
@@ -22,10 +22,15 @@ def generation_loss(generated: Tensor, teacher_map: Tensor) -> Tensor:
 def without_random_channels(stage: Tensor, fraction: float) -> Tensor:
     """``stage`` (B, C, H, W) with each channel of each sample set to 0 with probability ``fraction``.
 
-    Draws from torch's generator. Kept channels stay as they are, unlike in a dropout.
+    They are drawn from torch's generator. Kept channels stay as they are, unlike in a dropout.
     """
     kept = torch.rand(stage.shape[:2], device=stage.device) >= fraction
     return stage * kept[:, :, None, None]
+
+
+def alignment(inputs: int, outputs: int) -> nn.Module:
+    """A 1x1 convolution from the student's channels to the teacher's, where they differ."""
+    return nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
 
 def generator(channels: int) -> nn.Sequential:
@@ -42,7 +47,7 @@ class MGD(Method):
     networks differ. The authors' code refuses maps of different size: here the larger is average-pooled.
 
     Args:
-        masked_fraction: of the student's aligned channels.
+        masked_fraction: the probability that one of the student's aligned channels is masked.
     """
 
     paper = "Yang et al. 2022, arXiv:2205.01529"
@@ -52,16 +57,15 @@ class MGD(Method):
         super().__init__()
         self.ce_weight, self.mgd_weight, self.masked_fraction = ce_weight, mgd_weight, masked_fraction
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
-        own, channels = student.stage_shapes[-1][0], teacher.stage_shapes[-1][0]
-        self.align = nn.Identity() if own == channels else nn.Conv2d(own, channels, 1)
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
+        channels = teacher.stage_shapes[-1][0]
+        self.align = alignment(student.stage_shapes[-1][0], channels)
         self.generator = generator(channels)
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        own, target = to_smaller_size(student.stages[-1], teacher_outputs(teacher).stages[-1])
-        generated = self.generator(without_random_channels(self.align(own), self.masked_fraction))
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        student_map, teacher_map = to_smaller_size(student.stages[-1], teacher.stages[-1])
+        generated = self.generator(without_random_channels(self.align(student_map), self.masked_fraction))
         return {
             "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
-            "mgd": self.mgd_weight * generation_loss(generated, target),
+            "mgd": self.mgd_weight * generation_loss(generated, teacher_map),
         }

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.kd import kd_loss
 from kd_bench.methods.losses import cross_entropy, gram_matrix, logit_pair
 from kd_bench.models.features import Outputs
@@ -26,17 +26,17 @@ def gram_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def level_losses(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """The class-level and the batch-level loss at one temperature, without T^2. Logits are (B, K)."""
+    """Class-level and batch-level loss of logits (B, K) at one temperature, without T^2."""
     student, teacher = (F.softmax(logits / temperature, dim=1) for logits in (student_logits, teacher_logits))
     return gram_distance(student.T, teacher.T), gram_distance(student, teacher)
 
 
 def unsure_shares(teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The shares of samples and of classes that the authors' masks keep, about one half each.
+    """Shares of samples and of classes that the authors' masks keep, about one half each.
 
     A sample is kept when the teacher's largest probability is at most the batch's median, a class when its summed
     probability is at most the median of the classes. The authors' code multiplies the masks with losses that are means
-    already, so that only the share of what they keep matters.
+    already, so that only the shares that they keep matter.
     """
     probabilities = F.softmax(teacher_logits, dim=1)
     shares = []
@@ -57,10 +57,10 @@ class MLLD(Method):
     authors add RandAugment and cutout.
 
     Args:
-        temperatures: at which each view has its own instance-level term.
-        weak_temperatures: at which the first view stands in for the second; in ``temperatures`` they would be compared
-            on both views, as the paper has it.
-        standardize_logits: at the instance level, as in KD.
+        temperatures: those at which each view has its own instance-level term.
+        weak_temperatures: those at which the first view stands in for the second; as part of ``temperatures`` they
+            would be compared on both views, as in the paper.
+        standardize_logits: as in KD, at the instance level.
     """
 
     paper = "Jin et al. 2023, CVPR"
@@ -80,13 +80,13 @@ class MLLD(Method):
         self.standardize_logits = standardize_logits
         self.requires = Requirements(views=2, min_classes=3 if standardize_logits else 2)  # see logit_pair
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        own, other = student.logits.chunk(2), teacher_outputs(teacher).logits.chunk(2)
-        samples, classes = unsure_shares(other[0])
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        views = list(zip(student.logits.chunk(2), teacher.logits.chunk(2), strict=True))
+        samples, classes = unsure_shares(views[0][1])
         every = [*self.temperatures, *self.weak_temperatures]
-        levels = [level_losses(own[0], other[0], temperature) for temperature in every]
-        first, second = self._instance_losses(own, other)
-        ce = cross_entropy(own[0], batch.targets) + cross_entropy(own[1], batch.targets)
+        levels = [level_losses(*views[0], temperature) for temperature in every]
+        first, second = self._instance_losses(views)
+        ce = cross_entropy(views[0][0], batch.targets) + cross_entropy(views[1][0], batch.targets)
         return {
             "ce": self.ce_weight * ce,
             "instance": self.kd_weight * (samples * first + second),
@@ -94,11 +94,13 @@ class MLLD(Method):
             "batch": self.kd_weight * samples * torch.stack([level for _, level in levels]).sum(),
         }
 
-    def _instance_losses(self, student: tuple[Tensor, ...], teacher: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """Of the first view, and of what the code takes for the second, each summed over all temperatures."""
-        first, second = (
-            logit_pair(own, other, self.standardize_logits) for own, other in zip(student, teacher, strict=True)
-        )
+    def _instance_losses(self, views: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Return the sum over all temperatures for the first view, and for what the code takes for the second.
+
+        Args:
+            views: logits of student and teacher (B, K) in each of the two views.
+        """
+        first, second = (logit_pair(*view, self.standardize_logits) for view in views)
         weak = [kd_loss(*first, temperature) for temperature in self.weak_temperatures]
         both = [[kd_loss(*view, temperature) for temperature in self.temperatures] for view in (first, second)]
         return torch.stack(both[0] + weak).sum(), torch.stack(both[1] + weak).sum()

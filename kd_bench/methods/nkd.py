@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy, soft_cross_entropy, without_target
 from kd_bench.models.features import Outputs
 
@@ -58,10 +58,10 @@ class NKD(Method):
         self.ce_weight, self.target_weight = ce_weight, target_weight
         self.others_weight, self.temperature = others_weight, temperature
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        own, other, targets = student.logits, teacher_outputs(teacher).logits, batch.targets
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        logits = student.logits, teacher.logits
         return {
-            "ce": self.ce_weight * cross_entropy(own, targets),
-            "soft_target": self.target_weight * soft_target_loss(own, other, targets),
-            "others": self.others_weight * normalized_others_loss(own, other, targets, self.temperature),
+            "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
+            "soft_target": self.target_weight * soft_target_loss(*logits, batch.targets),
+            "others": self.others_weight * normalized_others_loss(*logits, batch.targets, self.temperature),
         }

@@ -7,9 +7,9 @@ from torch.nn import functional as F
 from kd_bench.config.ranges import Count, NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.byot import Exit
-from kd_bench.methods.losses import cross_entropy, full_precision
+from kd_bench.methods.losses import cross_entropy, full_precision, soft_cross_entropy
 from kd_bench.models.features import FeatureTap, Outputs
 
 
@@ -28,11 +28,11 @@ def ofa_loss(
     """
     label = F.one_hot(targets, student_logits.shape[1])
     weights = (F.softmax(teacher_logits / temperature, dim=1) + label) ** modulation - label
-    return -(weights * F.log_softmax(student_logits / temperature, dim=1)).sum(dim=1).mean()
+    return soft_cross_entropy(student_logits / temperature, weights)
 
 
 def spread(stages: int, skip: int, exits: int) -> list[int]:
-    """Indices of ``exits`` stages, or of as many as there are, evenly from behind the first ``skip`` to the last."""
+    """Indices of ``exits`` stages, fewer if there are fewer, evenly from behind the first ``skip`` to the last."""
     count = min(exits, stages - skip)
     return [skip - 1 - (-step * (stages - skip) // count) for step in range(1, count + 1)]
 
@@ -47,7 +47,7 @@ class OFA(Method):
     Args:
         modulation: exponent of the target enhancement, see ``ofa_loss``; the paper tunes it for each pair.
         skip_stages: stages without an exit at the shallow end; 1 leaves out the stem.
-        exits: how many, spread evenly over the other stages up to the last; fewer where there are fewer stages.
+        exits: their number, spread evenly over the other stages up to the last; fewer where there are fewer stages.
     """
 
     paper = "Hao et al. 2023, arXiv:2310.19444"
@@ -68,8 +68,7 @@ class OFA(Method):
         self.modulation, self.temperature = modulation, temperature
         self.skip_stages, self.number_of_exits = skip_stages, exits
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         shapes = student.stage_shapes
         if self.skip_stages >= len(shapes):
             raise ConfigError(
@@ -79,15 +78,14 @@ class OFA(Method):
         width = max(student.embedding_size, teacher.embedding_size)
         self.exits = nn.ModuleList(Exit(shapes[i], shapes[-1], width, data.num_classes) for i in self.exit_stages)
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        other = teacher_outputs(teacher).logits
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         exits = [
-            self._loss(full_precision(exit_(student.stages[i])[0]), other, batch.targets)
+            self._loss(full_precision(exit_(student.stages[i])[0]), teacher.logits, batch.targets)
             for i, exit_ in zip(self.exit_stages, self.exits, strict=True)
         ]
         return {
             "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
-            "kd": self.kd_weight * self._loss(student.logits, other, batch.targets),
+            "kd": self.kd_weight * self._loss(student.logits, teacher.logits, batch.targets),
             "exits": self.exit_weight * torch.stack(exits).sum(),
         }
 

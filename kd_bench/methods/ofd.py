@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kd_bench.config.ranges import Count, NonNegative
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.losses import cross_entropy, full_precision, to_smaller_size
 from kd_bench.models.cifar.network import CifarNetwork
 from kd_bench.models.features import FeatureTap, Outputs
@@ -18,7 +18,7 @@ RARE = 0.001  # a probability of being negative below which a channel's margin i
 
 
 def margins(weight: Tensor, bias: Tensor) -> Tensor:
-    """What a channel is on average where it is negative: (C,) scale and shift of a batch norm to (1, C, 1, 1).
+    """Mean of each channel where it is negative: scale and shift (C,) of a batch norm to (1, C, 1, 1).
 
     A channel is taken for normally distributed with mean ``bias`` and standard deviation ``|weight|``, so the margin is
     ``mean - deviation * density(z) / probability(-z)`` with ``z = mean / deviation`` (Heo et al. 2019, equation
@@ -62,7 +62,8 @@ class OFD(Method):
     """``CE + overhaul_weight * sum over stages of 2^(i - n + 1) * partial distance``.
 
     The last of n stages counts most. Maps are those before the last ReLU: a teacher that does not give them is refused,
-    a student has its stage maps connected. Networks with different numbers of stages are aligned at the last one.
+    a student that does not is compared by its stage maps. Networks with different numbers of stages are aligned at the
+    last one.
 
     Args:
         skip_stages: paired stages left out from the shallow end; 1 leaves out the stem, as the published code does.
@@ -80,43 +81,44 @@ class OFD(Method):
         self.ce_weight, self.overhaul_weight, self.skip_stages = ce_weight, overhaul_weight, skip_stages
         self.requires = Requirements(batch_statistics=teacher_batch_statistics)
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         self.pairs = self._pairs(student, teacher)
-        # The teacher's, with their trained values only once training starts; a tuple keeps them out of the method.
+        # They have their trained values only once training starts; a tuple keeps them out of the method.
         self._batch_norms = tuple(last_batch_norms(teacher, [j for _, j in self.pairs]))
         self.connectors = nn.ModuleList(
             Connector(student.stage_shapes[i][0], teacher.stage_shapes[j][0]) for i, j in self.pairs
         )
 
     def _pairs(self, student: FeatureTap, teacher: FeatureTap) -> list[tuple[int, int]]:
-        own, other = len(student.stage_shapes), len(teacher.stage_shapes)
-        aligned = [(own - n, other - n) for n in range(min(own, other), 0, -1)]
+        student_stages, teacher_stages = len(student.stage_shapes), len(teacher.stage_shapes)
+        shared = min(student_stages, teacher_stages)
+        aligned = [(student_stages - n, teacher_stages - n) for n in range(shared, 0, -1)]
         pairs = (student.stage_pairs or aligned)[self.skip_stages :]
         if not pairs:
             raise ConfigError(f"method.skip_stages={self.skip_stages} leaves no stage; {stages_of(student, teacher)}")
         return pairs
 
     def stage_losses(self, student: Outputs, teacher: Outputs) -> list[Tensor]:
-        """Of each stage, with the stage's weight."""
-        own, other = student.pre_activation or student.stages, teacher.pre_activation
-        assert other is not None  # build_adapters refuses such a teacher
+        """Return the loss of each pair of stages, times the weight of the stage."""
+        student_maps, teacher_maps = student.pre_activation or student.stages, teacher.pre_activation
+        assert teacher_maps is not None  # build_adapters refuses a teacher without them
         last = len(self.pairs) - 1
         losses = []
         parts = zip(self.connectors, self._batch_norms, self.pairs, strict=True)
         for position, (connector, batch_norm, (i, j)) in enumerate(parts):
             margin = margins(batch_norm.weight.detach(), batch_norm.bias.detach())
-            losses.append(2.0 ** (position - last) * ofd_loss(connector(own[i]), other[j], margin))
+            loss = ofd_loss(connector(student_maps[i]), teacher_maps[j], margin)
+            losses.append(2.0 ** (position - last) * loss)
         return losses
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        overhaul = torch.stack(self.stage_losses(student, teacher_outputs(teacher))).sum()
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        overhaul = torch.stack(self.stage_losses(student, teacher)).sum()
         ce = cross_entropy(student.logits, batch.targets)
         return {"ce": self.ce_weight * ce, "overhaul": self.overhaul_weight * overhaul}
 
 
 def last_batch_norms(network: FeatureTap, stages: list[int]) -> list[nn.BatchNorm2d]:
-    """The batch norm before the last ReLU of each of ``stages``.
+    """Return the batch norm before the last ReLU of each of ``stages``.
 
     Raises:
         ConfigError: the network does not give maps before that ReLU, or has no batch norm there.

@@ -9,16 +9,13 @@ from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
 from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.byot import Exit
-from kd_bench.methods.kd import kd_loss
+from kd_bench.methods.kd import peer_loss
 from kd_bench.methods.losses import cross_entropy, full_precision, sigmoid_warm_up
 from kd_bench.models.features import FeatureTap, Outputs
 
 
 def gated_logits(logits: list[Tensor], gates: Tensor) -> Tensor:
-    """The sum of ``gates[:, i] * logits[i]``: M logits (B, K) and their weights (B, M) to (B, K).
-
-    Lan et al. 2018, the gate.
-    """
+    """The sum of ``gates[:, i] * logits[i]``: M logits (B, K) and their weights (B, M) to (B, K) (Lan et al. 2018)."""
     return (gates.T[:, :, None] * torch.stack(logits)).sum(dim=0)
 
 
@@ -27,13 +24,12 @@ class ONE(Method):
 
     The network's own last stage and classifier are one branch; the others are adapters on the last stage but one. The
     gate weighs them by a linear layer with batch norm, ReLU and softmax on that stage, pooled; it learns by the
-    ensemble's cross-entropy alone. Differs from the paper, whose branches are copies of the network's last stage with
-    weights of their own: here they are generic convolutions, cheaper and weaker than most last stages. The
-    divergence warms up as ``exp(-5 * (1 - epoch / warmup_epochs)^2)``, which the authors' code does and the paper does
-    not say.
+    ensemble's cross-entropy alone. The paper's branches are copies of the network's last stage with weights of their
+    own; here they are generic convolutions, cheaper and weaker than most last stages. The divergence warms up as
+    ``exp(-5 * (1 - epoch / warmup_epochs)^2)``, as in the authors' code; the paper does not mention it.
 
     Args:
-        branches: beside the network's own.
+        branches: their number, without the network's own.
         ensemble: at test time the gated ensemble predicts (the paper's ONE-E), whose cost is then counted; otherwise
             the network's own branch does, and the others are thrown away.
     """
@@ -55,7 +51,7 @@ class ONE(Method):
         self.number, self.ce_weight, self.kd_weight, self.temperature = branches, ce_weight, kd_weight, temperature
         self.warmup_epochs, self.ensemble = warmup_epochs, ensemble
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         shapes = student.stage_shapes
         if len(shapes) < 2:
             raise ConfigError(f"method=one needs a stage before the last one; stages of {student.name}: {shapes}")
@@ -65,10 +61,10 @@ class ONE(Method):
         every = 1 + self.number
         self.gate = nn.Sequential(nn.Linear(shapes[-2][0], every), nn.BatchNorm1d(every), nn.ReLU())
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         logits, ensemble = self._branches(student)
         losses = [cross_entropy(each, batch.targets) for each in logits]
-        divergences = [kd_loss(each, ensemble.detach(), self.temperature) for each in logits]
+        divergences = [peer_loss(each, ensemble, self.temperature) for each in logits]
         kd_weight = self.kd_weight * sigmoid_warm_up(progress.epoch, self.warmup_epochs)
         return {
             "ce": self.ce_weight * losses[0],
@@ -78,7 +74,7 @@ class ONE(Method):
         }
 
     def _branches(self, student: Outputs) -> tuple[list[Tensor], Tensor]:
-        """Logits of every branch, the network's own first, and of their ensemble."""
+        """Return the logits of every branch, the network's own first, and of their ensemble."""
         shared = student.stages[-2]
         logits = [student.logits, *(full_precision(branch(shared)[0]) for branch in self.branches)]
         gates = F.softmax(full_precision(self.gate(shared.mean(dim=(2, 3)))), dim=1)

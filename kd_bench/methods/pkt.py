@@ -4,7 +4,7 @@ from torch import Tensor
 
 from kd_bench.config.ranges import NonNegative
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy, gram_matrix
 from kd_bench.models.features import Outputs
 
@@ -14,8 +14,8 @@ SMALLEST = 1e-7  # added to norms and probabilities, as in the authors' code
 def neighbour_probabilities(embedding: Tensor) -> Tensor:
     """Cosine similarities of (B, D) shifted to [0, 1], each row divided by its sum: (B, B).
 
-    Passalis & Tefas 2018, section 3. The paper leaves the sample itself out of the sum; the authors' code,
-    as here, keeps it.
+    Passalis & Tefas 2018, section 3. The paper leaves the sample itself out of the sum; it is kept here, as in the
+    authors' code.
     """
     directions = embedding / (embedding.norm(dim=1, keepdim=True) + SMALLEST)
     shifted = (gram_matrix(directions) + 1) / 2
@@ -30,8 +30,8 @@ def pkt_loss(student: Tensor, teacher: Tensor) -> Tensor:
     Args:
         student, teacher: (B, D), ``D`` may differ.
     """
-    own, other = neighbour_probabilities(student), neighbour_probabilities(teacher)
-    return (other * ((other + SMALLEST) / (own + SMALLEST)).log()).mean()
+    student, teacher = neighbour_probabilities(student), neighbour_probabilities(teacher)
+    return (teacher * ((teacher + SMALLEST) / (student + SMALLEST)).log()).mean()
 
 
 class PKT(Method):
@@ -44,7 +44,7 @@ class PKT(Method):
         super().__init__()
         self.ce_weight, self.pkt_weight = ce_weight, pkt_weight
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        loss = pkt_loss(student.embedding, teacher_outputs(teacher).embedding)
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        loss = pkt_loss(student.embedding, teacher.embedding)
         ce = cross_entropy(student.logits, batch.targets)
         return {"ce": self.ce_weight * ce, "pkt": self.pkt_weight * loss}

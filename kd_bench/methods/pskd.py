@@ -43,7 +43,7 @@ class PSKD(Method):
         check_memory("pskd", samples, classes)
         self.register_buffer("past", F.one_hot(training_set.targets, classes).float())
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         share = self.past_weight * (progress.epoch + 1) / progress.epochs
         targets = mixed_targets(batch.targets, self.past[batch.index], share)
         if self.training:

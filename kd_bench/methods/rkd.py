@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy, squared_distances
 from kd_bench.models.features import Outputs
 
@@ -19,7 +19,7 @@ SMALLEST_SQUARE = 1e-12  # of a distance between two samples, as in the authors'
 def separations(embedding: Tensor) -> Tensor:
     """Squared distances (B, B) of (B, D), 0 for a sample with itself or with one that rounding cannot tell from it.
 
-    The mean is taken out first: that changes no distance, but keeps the digits that large equal parts would cost.
+    The mean is subtracted first: that changes no distance, but keeps digits that large common parts would cost.
     """
     centred = embedding - embedding.mean(dim=0)
     squares, norms = squared_distances(centred), centred.detach().pow(2).sum(dim=1)
@@ -28,6 +28,7 @@ def separations(embedding: Tensor) -> Tensor:
 
 
 def diagonal(square: Tensor) -> Tensor:
+    """A mask (B, B) that is true on the diagonal of ``square`` (B, B)."""
     return torch.eye(len(square), dtype=torch.bool, device=square.device)
 
 
@@ -45,7 +46,7 @@ def distances(embedding: Tensor) -> Tensor:
 def angles(embedding: Tensor) -> Tensor:
     """Cosines (B, B, B) of the angles at sample i between samples j and k, of (B, D); 0 where a side has no length.
 
-    By the law of cosines, from the B x B distances alone: no B x B x D differences are held.
+    They come from the B x B distances by the law of cosines: no B x B x D differences are held.
     """
     squares = separations(embedding)
     apart = squares > 0
@@ -83,10 +84,9 @@ class RKD(Method):
         super().__init__()
         self.ce_weight, self.distance_weight, self.angle_weight = ce_weight, distance_weight, angle_weight
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        own, other = student.embedding, teacher_outputs(teacher).embedding
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         return {
             "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
-            "distance": self.distance_weight * rkd_distance_loss(own, other),
-            "angle": self.angle_weight * rkd_angle_loss(own, other),
+            "distance": self.distance_weight * rkd_distance_loss(student.embedding, teacher.embedding),
+            "angle": self.angle_weight * rkd_angle_loss(student.embedding, teacher.embedding),
         }

@@ -15,5 +15,5 @@ class Scratch(Method):
     family = "baseline"
     requires = Requirements(teacher="none")
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         return {"ce": cross_entropy(student.logits, batch.targets)}

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy, gram_matrix
 from kd_bench.models.features import Outputs
 
@@ -35,7 +35,7 @@ class SP(Method):
         super().__init__()
         self.ce_weight, self.sp_weight = ce_weight, sp_weight
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        loss = sp_loss(student.stages[-1], teacher_outputs(teacher).stages[-1])
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        loss = sp_loss(student.stages[-1], teacher.stages[-1])
         ce = cross_entropy(student.logits, batch.targets)
         return {"ce": self.ce_weight * ce, "sp": self.sp_weight * loss}

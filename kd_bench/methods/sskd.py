@@ -12,24 +12,24 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import Fraction, NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.kd import kd_loss
-from kd_bench.methods.losses import cross_entropy, full_precision, inner_products
+from kd_bench.methods.losses import cross_entropy, full_precision, inner_products, kl_summands
 from kd_bench.models.features import FeatureTap, Outputs
 
 
 def upright(rows: Tensor) -> Tensor:
-    """Of all views (4 * B, ...) those that are not rotated (B, ...)."""
+    """The rows (B, ...) of those views that are not rotated, among those of all views (4 * B, ...)."""
     return rows[: len(rows) // 4]
 
 
 def rotated(rows: Tensor) -> Tensor:
-    """Of all views (4 * B, ...) those that are rotated (R, ...), image by image."""
+    """The rows (R, ...) of those views that are rotated, image by image, among those of all views (4 * B, ...)."""
     return rows.reshape(4, -1, *rows.shape[1:])[1:].transpose(0, 1).flatten(0, 1)
 
 
 def for_rotated(values: Tensor) -> Tensor:
-    """(B,) values of images as those of their rotated views (R,)."""
+    """The values (B,) of images, repeated for their rotated views (R,)."""
     return values.repeat_interleave(3)
 
 
@@ -40,13 +40,14 @@ def similarities(embedding: Tensor) -> Tensor:
 
 
 def kept(scores: Tensor, targets: Tensor, share: float) -> Tensor:
-    """Which rows (R,) teach: all whose target has the highest score, and ``share`` of the others, lowest rank first.
+    """A mask (R,) of the rows that teach: those the teacher gets right, and ``share`` of the others, lowest rank first.
 
-    A row's rank is the number of scores above that of its target. Of equal ranks the earlier row is kept (Xu et al.
-    2020, section 3.3).
+    A row's rank is the number of scores above that of its target: 0 if the teacher is right. Among equal ranks the
+    earlier row is kept (Xu et al. 2020, section 3.3).
 
     Args:
-        scores, targets: of the teacher, (R, K) and (R,).
+        scores: the teacher's, (R, K).
+        targets: (R,).
     """
     ranks = (scores > scores.gather(1, targets[:, None])).sum(dim=1)
     wrong = (ranks > 0).sum()
@@ -61,9 +62,8 @@ def kept_kd_loss(student_logits: Tensor, teacher_logits: Tensor, rows: Tensor, t
         student_logits, teacher_logits: (R, K).
         rows: (R,), true for those that are kept.
     """
-    own, other = (F.log_softmax(logits / temperature, dim=1) for logits in (student_logits, teacher_logits))
-    divergence = F.kl_div(own, other, reduction="none", log_target=True).sum(dim=1)
-    return temperature**2 * (divergence * rows).sum() / rows.sum().clamp_min(1)
+    divergences = kl_summands(student_logits, teacher_logits, temperature).sum(dim=1)
+    return temperature**2 * (divergences * rows).sum() / rows.sum().clamp_min(1)
 
 
 def rotation_loss(embedding: Tensor) -> Tensor:
@@ -82,12 +82,11 @@ class SSKD(Method):
     then learns the teacher's similarities. Views that the teacher gets wrong teach only in part. The heads are two
     layers as wide as the embedding, and are gone at test time.
 
-    Differs from the code: one learning rate throughout the first stage, where the code divides it by 10 after 30 and 45
-    of 60 epochs.
+    The learning rate stays the same throughout the first stage; the code divides it by 10 after 30 and 45 of 60 epochs.
 
     Args:
-        transformed_weight, transformed_share: of KD on rotated views, and the share of wrong ones that teach.
-        selfsup_weight, selfsup_share: the same of the similarities.
+        transformed_weight, transformed_share: the weight of KD on rotated views, the share of wrong ones that teach.
+        selfsup_weight, selfsup_share: the same for the similarities.
     """
 
     paper = "Xu et al. 2020, arXiv:2006.07114"
@@ -114,40 +113,38 @@ class SSKD(Method):
         self.selfsup_temperature = selfsup_temperature
         self.transformed_share, self.selfsup_share = transformed_share, selfsup_share
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         self.student_head = head(student.embedding_size)
         self.teacher_head = head(teacher.embedding_size)
 
-    def pretrain_terms(
-        self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress
-    ) -> dict[str, Tensor]:
-        return {"rotation": rotation_loss(self.teacher_head(teacher_outputs(teacher).embedding))}
+    def pretrain_terms(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        return {"rotation": rotation_loss(self.teacher_head(teacher.embedding))}
 
     def pretrain_parameters(self, student: FeatureTap) -> Iterator[nn.Parameter]:
         return self.teacher_head.parameters()
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        own, other = student.logits, teacher_outputs(teacher).logits
-        ce = cross_entropy(upright(own), batch.targets)
-        kd = kd_loss(upright(own), upright(other), self.temperature)
-        views = kept(rotated(other), for_rotated(batch.targets), self.transformed_share)
-        transformed = kept_kd_loss(rotated(own), rotated(other), views, self.transformed_temperature)
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        student_upright, student_rotated = upright(student.logits), rotated(student.logits)
+        teacher_upright, teacher_rotated = upright(teacher.logits), rotated(teacher.logits)
+        views = kept(teacher_rotated, for_rotated(batch.targets), self.transformed_share)
+        transformed = kept_kd_loss(student_rotated, teacher_rotated, views, self.transformed_temperature)
         return {
-            "ce": self.ce_weight * ce,
-            "kd": self.kd_weight * kd,
+            "ce": self.ce_weight * cross_entropy(student_upright, batch.targets),
+            "kd": self.kd_weight * kd_loss(student_upright, teacher_upright, self.temperature),
             "transformed": self.transformed_weight * transformed,
-            "selfsup": self.selfsup_weight * self.selfsup(student.embedding, teacher_outputs(teacher).embedding),
+            "selfsup": self.selfsup_weight * self.selfsup(student.embedding, teacher.embedding),
         }
 
     def selfsup(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """KD of the similarities of the embeddings of all views, (4 * B, D) each."""
-        own = similarities(self.student_head(student))
+        """Return KD of the similarities of the embeddings of all views, (4 * B, D) each."""
+        student_scores = similarities(self.student_head(student))
         with torch.no_grad():
-            other = similarities(self.teacher_head(teacher))
-        images = for_rotated(torch.arange(own.shape[1], device=own.device))
-        return kept_kd_loss(own, other, kept(other, images, self.selfsup_share), self.selfsup_temperature)
+            teacher_scores = similarities(self.teacher_head(teacher))
+        images = for_rotated(torch.arange(student_scores.shape[1], device=student_scores.device))
+        rows = kept(teacher_scores, images, self.selfsup_share)
+        return kept_kd_loss(student_scores, teacher_scores, rows, self.selfsup_temperature)
 
 
 def head(size: int) -> nn.Sequential:
+    """Two linear layers as wide as the embedding, with a ReLU in between."""
     return nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, size))

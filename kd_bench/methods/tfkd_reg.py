@@ -49,7 +49,7 @@ class TfKDReg(Method):
         self.distillation_weight, self.temperature = distillation_weight, temperature
         self.multiplier, self.correct_probability = multiplier, correct_probability
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         soft = tfkd_reg_loss(student.logits, batch.targets, self.temperature, self.multiplier, self.correct_probability)
         ce = cross_entropy(student.logits, batch.targets)
         return {"ce": (1 - self.distillation_weight) * ce, "kd": self.distillation_weight * soft}

@@ -1,12 +1,11 @@
 """Tf-KD by self-training: the teacher is the student's own network, trained before."""
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from kd_bench.config.ranges import Fraction, NonNegative, Positive
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, Requirements, teacher_outputs
-from kd_bench.methods.losses import cross_entropy
+from kd_bench.methods.base import Method, Progress, Requirements
+from kd_bench.methods.losses import cross_entropy, kl_summands
 from kd_bench.models.features import Outputs
 
 
@@ -19,9 +18,7 @@ def tfkd_self_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: 
     Args:
         student_logits, teacher_logits: (B, K).
     """
-    student = F.log_softmax(student_logits / temperature, dim=1)
-    teacher = F.log_softmax(teacher_logits / temperature, dim=1)
-    return multiplier * temperature**2 * F.kl_div(student, teacher, reduction="none", log_target=True).mean()
+    return multiplier * temperature**2 * kl_summands(student_logits, teacher_logits, temperature).mean()
 
 
 class TfKDSelf(Method):
@@ -35,8 +32,7 @@ class TfKDSelf(Method):
         super().__init__()
         self.distillation_weight, self.temperature, self.multiplier = distillation_weight, temperature, multiplier
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        own = teacher_outputs(teacher).logits
-        soft = tfkd_self_loss(student.logits, own, self.temperature, self.multiplier)
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        soft = tfkd_self_loss(student.logits, teacher.logits, self.temperature, self.multiplier)
         ce = cross_entropy(student.logits, batch.targets)
         return {"ce": (1 - self.distillation_weight) * ce, "kd": self.distillation_weight * soft}

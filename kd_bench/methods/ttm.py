@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative, PositiveFraction
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import Outputs
 
@@ -38,6 +38,6 @@ class TTM(Method):
         super().__init__()
         self.ce_weight, self.ttm_weight, self.exponent = ce_weight, ttm_weight, exponent
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        ttm = ttm_divergences(student.logits, teacher_outputs(teacher).logits, self.exponent).mean()
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        ttm = ttm_divergences(student.logits, teacher.logits, self.exponent).mean()
         return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets), "ttm": self.ttm_weight * ttm}

@@ -10,7 +10,7 @@ from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.losses import cross_entropy, full_precision, soft_cross_entropy, without_target
 from kd_bench.models.features import FeatureTap, Outputs
 
-WEAK_SMOOTHING = 0.1  # of the labels that the weak head learns
+WEAK_SMOOTHING = 0.1  # label smoothing of the weak head
 
 
 def own_target_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def rank_labels(logits: Tensor, weak_logits: Tensor, targets: Tensor) -> Tensor:
     """Distribution (B, K - 1) over the other classes by Zipf's law, ``1 / rank``, without gradient.
 
     Yang et al. 2023, the non-target part of USKD. Classes are ranked by the sum of the two predictions, each normalised
-    by what it leaves to the other classes. As in the authors' code the label has a rank too, mostly the first, and the
+    by its probability of the other classes. As in the authors' code the label has a rank too, mostly the first, and the
     strong prediction enters as ``log p / (1 - log p_t)`` in place of ``p / (1 - p_t)``.
 
     Args:
@@ -72,14 +72,14 @@ class USKD(Method):
         self.ce_weight, self.target_weight = ce_weight, target_weight
         self.others_weight, self.weak_weight = others_weight, weak_weight
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         if len(student.stage_shapes) < 2:
             raise ConfigError(
                 f"method=uskd needs a stage before the last one; stages of {student.name}: {student.stage_shapes}"
             )
         self.weak_head = nn.Linear(student.stage_shapes[-2][0], data.num_classes)
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         logits, targets = student.logits, batch.targets
         weak = full_precision(self.weak_head(student.stages[-2].mean(dim=(2, 3))))
         ranked = rank_labels(logits, weak, targets)

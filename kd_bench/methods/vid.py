@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import Count, NonNegative, Positive
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy, full_precision, to_smaller_size
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.pairing import compared_stages
@@ -32,7 +32,7 @@ def vid_loss(mean: Tensor, teacher_stage: Tensor, log_scale: Tensor) -> Tensor:
 
 
 class Gaussian(nn.Module):
-    """What a student stage says of the teacher's: a mean by three 1x1 convolutions, and a variance for each channel."""
+    """A student stage's estimate of the teacher's: a mean by three 1x1 convolutions, a variance for each channel."""
 
     def __init__(self, student_channels: int, teacher_channels: int, initial_variance: float) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Gaussian(nn.Module):
         self.log_scale = nn.Parameter(torch.full((teacher_channels,), start))
 
     def forward(self, student_stage: Tensor) -> Tensor:
-        """The mean: (B, C_student, H, W) to (B, C_teacher, H, W)."""
+        """Return the mean: (B, C_student, H, W) to (B, C_teacher, H, W)."""
         mean: Tensor = self.conv3(F.relu(self.conv2(F.relu(self.conv1(student_stage)))))
         return mean
 
@@ -68,8 +68,7 @@ class VID(Method):
         self.ce_weight, self.vid_weight = ce_weight, vid_weight
         self.initial_variance, self.skip_stages = initial_variance, skip_stages
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         self.pairs = compared_stages(student, teacher, self.skip_stages)
         self.gaussians = nn.ModuleList(
             Gaussian(student.stage_shapes[i][0], teacher.stage_shapes[j][0], self.initial_variance)
@@ -77,14 +76,15 @@ class VID(Method):
         )
 
     def stage_losses(self, student: Outputs, teacher: Outputs) -> list[Tensor]:
+        """Return ``vid_loss`` of each pair of stages."""
         losses = []
         for gaussian, (i, j) in zip(self.gaussians, self.pairs, strict=True):
             assert isinstance(gaussian, Gaussian)
-            own, other = to_smaller_size(student.stages[i], teacher.stages[j])
-            losses.append(vid_loss(gaussian(own), other, gaussian.log_scale))
+            student_map, teacher_map = to_smaller_size(student.stages[i], teacher.stages[j])
+            losses.append(vid_loss(gaussian(student_map), teacher_map, gaussian.log_scale))
         return losses
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        vid = torch.stack(self.stage_losses(student, teacher_outputs(teacher))).sum()
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        vid = torch.stack(self.stage_losses(student, teacher)).sum()
         ce = cross_entropy(student.logits, batch.targets)
         return {"ce": self.ce_weight * ce, "vid": self.vid_weight * vid}

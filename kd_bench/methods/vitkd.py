@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from kd_bench.config.ranges import NonNegative, OpenFraction, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy
-from kd_bench.methods.mgd import generation_loss, generator
+from kd_bench.methods.mgd import alignment, generation_loss, generator
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.pairing import stages_of
 
@@ -19,12 +19,12 @@ def mimicking_loss(student_stages: list[Tensor], teacher_stages: list[Tensor]) -
     Args:
         student_stages, teacher_stages: lists of (B, C, H, W), aligned.
     """
-    losses = [generation_loss(own, other) for own, other in zip(student_stages, teacher_stages, strict=True)]
-    return torch.stack(losses).sum()
+    pairs = zip(student_stages, teacher_stages, strict=True)
+    return torch.stack([generation_loss(*maps) for maps in pairs]).sum()
 
 
 def random_mask(batch: int, height: int, width: int, masked: int, device: torch.device) -> Tensor:
-    """(B, 1, H, W) with ``masked`` positions of each sample 1, the others 0. Draws from torch's generator."""
+    """A mask (B, 1, H, W), true at ``masked`` positions of each sample, which are drawn from torch's generator."""
     order = torch.rand(batch, height * width, device=device).argsort(dim=1)
     return (order < masked).view(batch, 1, height, width)
 
@@ -41,7 +41,7 @@ class ViTKD(Method):
 
     Args:
         shallow_stages: how many stages are mimicked.
-        masked_fraction: of the positions of the last stage.
+        masked_fraction: the fraction of the positions of the last stage that is masked.
     """
 
     paper = "Yang et al. 2022, arXiv:2209.02432"
@@ -59,47 +59,41 @@ class ViTKD(Method):
         self.ce_weight, self.mimicking_weight, self.generation_weight = ce_weight, mimicking_weight, generation_weight
         self.shallow_stages, self.masked_fraction = shallow_stages, masked_fraction
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
-        own, other = ([*tap.stage_shapes[: self.shallow_stages], tap.stage_shapes[-1]] for tap in (student, teacher))
-        self._check(own, other, stages_of(student, teacher))
-        channels, height, width = other[-1]
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
+        student_shapes, teacher_shapes = (
+            [*tap.stage_shapes[: self.shallow_stages], tap.stage_shapes[-1]] for tap in (student, teacher)
+        )
+        if [shape[1:] for shape in student_shapes] != [shape[1:] for shape in teacher_shapes]:
+            raise ConfigError(
+                f"method vitkd needs maps of one size in the first {self.shallow_stages} stages and in the last one, "
+                f"which two ViTs with as many tokens have; {stages_of(student, teacher)}"
+            )
+        channels, height, width = teacher_shapes[-1]
         self.masked = height * width - int(height * width * (1 - self.masked_fraction))
         if self.masked == height * width:
             raise ConfigError(
                 f"method.masked_fraction={self.masked_fraction} masks all {self.masked} positions of the last stage; "
                 f"{stages_of(student, teacher)}"
             )
-        self.align = nn.ModuleList(_aligned(inputs[0], outputs[0]) for inputs, outputs in zip(own, other, strict=True))
+        self.align = nn.ModuleList(
+            alignment(inputs[0], outputs[0]) for inputs, outputs in zip(student_shapes, teacher_shapes, strict=True)
+        )
         self.token = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.generator = generator(channels)
 
-    def _check(self, own: list[tuple[int, int, int]], other: list[tuple[int, int, int]], stages: str) -> None:
-        if len(own) != len(other) or any(a[1:] != b[1:] for a, b in zip(own, other, strict=True)):
-            raise ConfigError(
-                f"method vitkd needs maps of one size in the first {self.shallow_stages} stages and in the last one, "
-                f"which two ViTs with as many tokens have; {stages}"
-            )
-
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        target = teacher_outputs(teacher).stages
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         shallow = student.stages[: self.shallow_stages]
         aligned = [align(stage) for align, stage in zip(self.align, [*shallow, student.stages[-1]], strict=True)]
-        mimicking = mimicking_loss(aligned[:-1], target[: self.shallow_stages])
-        generation = self.generation(aligned[-1], target[-1]) / self.masked_fraction
+        mimicking = mimicking_loss(aligned[:-1], teacher.stages[: self.shallow_stages])
+        generation = self.generation(aligned[-1], teacher.stages[-1]) / self.masked_fraction
         return {
             "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
             "mimicking": self.mimicking_weight * mimicking,
             "generation": self.generation_weight * generation,
         }
 
-    def generation(self, own: Tensor, target: Tensor) -> Tensor:
-        """``generation_loss`` at random positions, which are masked in the student's aligned map."""
-        mask = random_mask(len(own), own.shape[2], own.shape[3], self.masked, own.device)
-        generated = self.generator(torch.where(mask, self.token.to(own.dtype), own))
-        return generation_loss(generated * mask, target * mask)
-
-
-def _aligned(inputs: int, outputs: int) -> nn.Module:
-    """A linear layer at each position, where the number of channels differs."""
-    return nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+    def generation(self, aligned: Tensor, teacher_map: Tensor) -> Tensor:
+        """Return ``generation_loss`` at random positions, which are masked in the student's aligned map."""
+        mask = random_mask(len(aligned), aligned.shape[2], aligned.shape[3], self.masked, aligned.device)
+        generated = self.generator(torch.where(mask, self.token.to(aligned.dtype), aligned))
+        return generation_loss(generated * mask, teacher_map * mask)

@@ -6,9 +6,9 @@ from torch.nn.utils.parametrizations import orthogonal
 
 from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.methods.base import Method, Progress, teacher_outputs
-from kd_bench.methods.kd import kd_loss
-from kd_bench.methods.losses import cross_entropy, full_precision
+from kd_bench.methods.base import Progress
+from kd_bench.methods.kd import KD
+from kd_bench.methods.losses import full_precision
 from kd_bench.models.features import FeatureTap, Outputs
 
 
@@ -24,7 +24,7 @@ def vkd_loss(projected: Tensor, teacher_embedding: Tensor) -> Tensor:
     return F.smooth_l1_loss(projected, F.layer_norm(teacher_embedding, teacher_embedding.shape[1:]))
 
 
-class VkD(Method):
+class VkD(KD):
     """``CE + kd_weight * KD + vkd_weight * vkd_loss(projection of the student's embedding, teacher's embedding)``.
 
     The projection is a matrix with orthonormal columns (or rows, where the student is wider) at every step: it keeps
@@ -38,22 +38,18 @@ class VkD(Method):
     def __init__(
         self, ce_weight: NonNegative, kd_weight: NonNegative, temperature: Positive, vkd_weight: NonNegative
     ) -> None:
-        super().__init__()
-        self.ce_weight, self.kd_weight, self.temperature = ce_weight, kd_weight, temperature
+        super().__init__(ce_weight, kd_weight, temperature)
         self.vkd_weight = vkd_weight
 
-    def build_adapters(self, student: FeatureTap, teacher: FeatureTap | None, data: DataSpec) -> None:
-        assert teacher is not None  # the configuration check guarantees it
+    def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         # Not torch's default for matrices that are not square: weight decay makes that one collapse to zeros. The
         # Cayley map of a skew-symmetric matrix is as orthogonal as its exponential, for a twentieth of the time.
         linear = nn.Linear(student.embedding_size, teacher.embedding_size, bias=False)
         self.projection = orthogonal(linear, orthogonal_map="cayley")
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        teacher = teacher_outputs(teacher)
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         projected = full_precision(self.projection(student.embedding))
         return {
-            "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
-            "kd": self.kd_weight * kd_loss(student.logits, teacher.logits, self.temperature),
+            **super().forward(student, teacher, batch, progress),
             "vkd": self.vkd_weight * vkd_loss(projected, teacher.embedding),
         }

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import Outputs
 
@@ -47,6 +47,6 @@ class WSLD(Method):
         super().__init__()
         self.ce_weight, self.soft_weight, self.temperature = ce_weight, soft_weight, temperature
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        soft = wsld_loss(student.logits, teacher_outputs(teacher).logits, batch.targets, self.temperature)
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        soft = wsld_loss(student.logits, teacher.logits, batch.targets, self.temperature)
         return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets), "soft": self.soft_weight * soft}

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative, PositiveFraction
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, teacher_outputs
+from kd_bench.methods.base import Method, Progress
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.methods.ttm import ttm_divergences
 from kd_bench.models.features import Outputs
@@ -37,6 +37,6 @@ class WTTM(Method):
         super().__init__()
         self.ce_weight, self.wttm_weight, self.exponent = ce_weight, wttm_weight, exponent
 
-    def forward(self, student: Outputs, teacher: Outputs | None, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        wttm = wttm_loss(student.logits, teacher_outputs(teacher).logits, self.exponent)
+    def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        wttm = wttm_loss(student.logits, teacher.logits, self.exponent)
         return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets), "wttm": self.wttm_weight * wttm}

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from kd_bench.data.batch import Batch
 from kd_bench.methods.base import Progress
 from kd_bench.methods.byot import BYOT, exit_feature_loss, exit_soft_loss
-from kd_bench.methods.cskd import CSKD, class_wise_loss
+from kd_bench.methods.cskd import CSKD
+from kd_bench.methods.kd import peer_loss
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.methods.pskd import PSKD, mixed_targets
 from kd_bench.methods.tfkd_reg import TfKDReg
@@ -49,7 +50,7 @@ def cskd(case: Case, arrays: Arrays) -> dict[str, Tensor]:
     method = CSKD(settings["ce_weight"], settings["kd_weight"], settings["temperature"])
     terms = run(method, on_logits(torch.cat([student, partner])), labels=torch.cat([labels, labels]))
     return {
-        "loss": class_wise_loss(student, partner, settings["temperature"]),
+        "loss": peer_loss(student, partner, settings["temperature"]),
         "loss_weighted": terms["class_wise"],
         "loss_ce": cross_entropy(student, labels),
         "loss_total": total(terms),

@@ -15,7 +15,8 @@ from kd_bench.data.batch import Batch
 from kd_bench.errors import ConfigError
 from kd_bench.evaluation.efficiency import adapter_parameters, parameters
 from kd_bench.methods.base import Progress
-from kd_bench.methods.dml import DML, mutual_loss
+from kd_bench.methods.dml import DML
+from kd_bench.methods.kd import peer_loss
 from kd_bench.methods.kdcl import KDCL, min_logits
 from kd_bench.methods.one import ONE, gated_logits
 from kd_bench.training.teachers import TrainedAlong
@@ -43,7 +44,7 @@ def test_dml_is_a_kl_in_either_direction(shape, seed):
         "peer_mutual": 2 * 9 * slow.kl(b, a, 3.0),
     }
     assert {name: value.item() for name, value in terms.items()} == pytest.approx(expected, rel=1e-9)
-    assert mutual_loss(own, own, 1.0).item() == pytest.approx(0, abs=1e-12)
+    assert peer_loss(own, own, 1.0).item() == pytest.approx(0, abs=1e-12)
 
 
 def gradients(loss: Tensor, *of: Tensor) -> list[bool]:

@@ -13,8 +13,9 @@ from torch import Tensor
 from kd_bench.data.batch import Batch
 from kd_bench.errors import ConfigError
 from kd_bench.methods.base import Progress, TrainingSet
-from kd_bench.methods.cskd import CSKD, class_wise_loss
+from kd_bench.methods.cskd import CSKD
 from kd_bench.methods.dlb import DLB, last_batch_loss
+from kd_bench.methods.kd import peer_loss
 from kd_bench.methods.losses import sigmoid_warm_up
 from kd_bench.methods.mean_teacher import MeanTeacher, consistency_loss
 from kd_bench.methods.pskd import PSKD
@@ -45,8 +46,8 @@ def soft_cross_entropy(logits: list[list[float]], targets: list[list[float]]) ->
 def test_cskd_is_t_squared_times_the_kl_with_the_partner(shape, seed, temperature):
     own, partner = random_logits(shape, seed), random_logits(shape, seed + 1)
     expected = temperature**2 * slow.kl(own.tolist(), partner.tolist(), temperature)
-    assert class_wise_loss(own, partner, temperature).item() == pytest.approx(expected, rel=1e-9)
-    assert class_wise_loss(own, own, temperature).item() == pytest.approx(0, abs=1e-12)
+    assert peer_loss(own, partner, temperature).item() == pytest.approx(expected, rel=1e-9)
+    assert peer_loss(own, own, temperature).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_partners_teach_and_do_not_learn():
