@@ -1,4 +1,4 @@
-"""A published table: its runs, and its numbers beside ours."""
+"""The command ``reproduce``: the runs of a published table, and its numbers beside ours."""
 
 import argparse
 from pathlib import Path
@@ -16,6 +16,7 @@ FILTERS = ("method", "pair")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("table", nargs="?", help="see --list")
     parser.add_argument("overrides", nargs="*", help="of every run, as for train: trainer=gpu paths.runs=DIR")
     parser.add_argument("--list", action="store_true", help="list the tables")
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Run a table, or print the tables, its cells' cost or its board; exit code 5 if runs failed."""
     from kd_bench.runs.reproduction.cells import chosen_cells, table_cells
 
     if options.list:
@@ -75,7 +77,8 @@ def _list() -> int:
 def _run(options: argparse.Namespace, cells: "list[Cell]") -> int:
     from kd_bench.data.presence import require
     from kd_bench.runs.reproduction.cells import composed_cells, seeded
-    from kd_bench.runs.studies.running import run_points
+    from kd_bench.runs.studies.grid import Study
+    from kd_bench.runs.studies.running import run_study
     from kd_bench.runs.studies.scheduling import Options, check_options
 
     how = Options(options.jobs)
@@ -92,7 +95,7 @@ def _run(options: argparse.Namespace, cells: "list[Cell]") -> int:
     points = [
         point for cell, one in zip(cells, composed, strict=True) for point in seeded(one, options.seeds or cell.runs)
     ]
-    run_points(options.table, points, runs, how)
+    run_study(Study(options.table, runs, lambda: points), how)
     print(f"all runs are finished; beside the paper: kd-bench reproduce {options.table} --board --records {runs}")
     return 0
 
@@ -116,7 +119,7 @@ def _board(options: argparse.Namespace, cells: "list[Cell]") -> int:
 
 
 def _found(folder: Path, must_exist: bool = False) -> "Collection":
-    """What has been run so far."""
+    """Return the runs so far."""
     from kd_bench.results.records.load import Collection, load
 
     return load(folder) if must_exist or folder.is_dir() else Collection((), (), ())

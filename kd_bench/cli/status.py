@@ -1,4 +1,4 @@
-"""How a study stands."""
+"""The command ``status``: the state of every run of a study."""
 
 import argparse
 import time
@@ -8,6 +8,7 @@ EXAMPLE = "kd-bench status demo --watch"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("name", help="of the study")
     parser.add_argument("overrides", nargs="*", help="those that say where its runs are: paths.runs=DIR")
     parser.add_argument("--watch", action="store_true", help="again every two seconds, until the study has ended")
@@ -15,15 +16,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Print a line for each run, then how many are in which state; exit code 2 if the study was never started."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
-    from kd_bench.runs.studies.grid import study_runs
+    from kd_bench.runs.studies.grid import open_study
     from kd_bench.runs.studies.progress import read_status, summary_lines
 
-    runs = study_runs(options.name, options.overrides)
-    status = read_status(runs, options.name)
+    study = open_study(options.name, options.overrides)
+    status = read_status(study)
     if options.json:
         print(status.model_dump_json(indent=1))
         return 0
@@ -32,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     with Live(console=Console(), auto_refresh=False, vertical_overflow="visible") as live:
         while True:
-            status = read_status(runs, options.name)
+            status = read_status(study)
             live.update(Text("\n".join(summary_lines(status.tasks))), refresh=True)
             if status.ended():
                 return 0

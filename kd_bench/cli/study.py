@@ -1,15 +1,17 @@
-"""A whole study."""
+"""The command ``study``: a whole grid of runs."""
 
 import argparse
+from pathlib import Path
 
 HELP = "Run a study: its whole grid, resumed where it was left, each run in a process of its own."
 EXAMPLE = "kd-bench study demo --jobs 2"
-# What Hydra's launchers know nothing of, with the defaults.
+# Options that Hydra's launchers do not know, with their defaults.
 OWN = {"jobs": 1, "retry": 0, "timeout": None, "max_failures": None}
 OWN |= dict.fromkeys(("dry_run", "skip_refused", "fail_fast"), False)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("name", help="of a folder in experiments/, or the path of a folder with a study.yaml")
     parser.add_argument("overrides", nargs="*", help="of every run, as for train: recipe.epochs=10 paths.runs=DIR")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
@@ -22,31 +24,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from kd_bench.runs.studies.grid import is_for_hydra
-    from kd_bench.runs.studies.running import cost_lines, planned, run_study
-    from kd_bench.runs.studies.scheduling import Options
+    """Run the study, or print its runs and their cost; exit code 2 if a run is wrong, 5 if runs failed."""
+    from kd_bench.runs.studies.grid import open_study
+    from kd_bench.runs.studies.running import cost_lines, run_study
+    from kd_bench.runs.studies.scheduling import Options, make_plan
 
-    if is_for_hydra(options.name, options.overrides):
-        return _run_by_hydra(options)
+    study = open_study(options.name, options.overrides)
+    if study.hydra_folder:
+        return _run_by_hydra(options, study.hydra_folder)
     if options.dry_run:
-        tasks, _ = planned(options.name, options.overrides, estimate=True, skip_refused=options.skip_refused)
+        tasks = make_plan(study, estimate=True, skip_refused=options.skip_refused)
         print("\n".join(cost_lines(tasks, options.jobs)))
         return 0
     limit = 1 if options.fail_fast else options.max_failures
-    how = Options(options.jobs, options.retry, limit, options.timeout)
-    runs = run_study(options.name, options.overrides, how, options.skip_refused)
-    print(f"all runs are finished; board: kd-bench leaderboard --records {runs}")
+    run_study(study, Options(options.jobs, options.retry, limit, options.timeout), options.skip_refused)
+    print(f"all runs are finished; board: kd-bench leaderboard --records {study.runs}")
     return 0
 
 
-def _run_by_hydra(options: argparse.Namespace) -> int:
-    """On a launcher, or as a search."""
+def _run_by_hydra(options: argparse.Namespace, folder: Path) -> int:
+    """Let one of Hydra's launchers, or a search, run the study."""
     from kd_bench.cli.hydra_app import train
     from kd_bench.errors import ConfigError
-    from kd_bench.runs.studies.grid import study_folder
 
     for flag, default in OWN.items():
         if getattr(options, flag) != default:
             name = f"--{flag.replace('_', '-')}"
             raise ConfigError(f"{name}: not with hydra/launcher=... or a search, which have settings of their own")
-    return train(["--config-dir", str(study_folder(options.name)), "--config-name", "study", "-m", *options.overrides])
+    return train(["--config-dir", str(folder), "--config-name", "study", "-m", *options.overrides])

@@ -14,14 +14,14 @@ from kd_bench.results.leaderboard.pages.html import document, section, with_link
 from kd_bench.results.leaderboard.pages.html import table as html_table
 from kd_bench.results.leaderboard.spreadsheet import cell_text
 from kd_bench.results.leaderboard.summary import VERSION_LINE
-from kd_bench.results.statistics import MINIMUM_CLAIM, MINIMUM_RANKED
+from kd_bench.results.statistics.ranking import MINIMUM_CLAIM, MINIMUM_RANKED
 from kd_bench.results.text.escape import for_html, for_markdown
 from kd_bench.results.text.formats import MISSING, half_width, percent, points, points_interval
 from kd_bench.runs.reproduction.published import PublishedValue
 from kd_bench.runs.reproduction.tables import all_tables
 from kd_bench.runs.reproduction.verdicts import Board, Line
 
-# What is compared comes first: on a narrow screen the rest takes scrolling.
+# Columns that are compared come first: on a narrow screen the rest takes scrolling.
 COLUMNS = ("Method", "Published %", "Ours %", "Difference", "Verdict", "Seeds", "Published sd", "Epoch", "Source")
 EPOCHS = {"last": "last", "best_on_validation": "best on validation", "best_on_test": "best on test: too good"}
 NUMERIC = frozenset({"Published %", "Ours %", "Difference", "Seeds", "Published sd"})
@@ -46,7 +46,7 @@ def write_board(board: Board, out: Path) -> list[Path]:
 
 
 def markdown(board: Board) -> str:
-    """A table and its notes for every pair, then what the numbers mean."""
+    """Return the board in Markdown: a table and its notes for every pair, then an explanation of the numbers."""
     lines = [f"# {for_markdown(board.table.title)}", "", for_markdown(_summary(board)), ""]
     for pair, rows in _sections(board):
         cells = [[for_markdown(text) for text in _texts(row)] for row in rows]
@@ -59,7 +59,7 @@ def markdown(board: Board) -> str:
 
 
 def html_page(board: Board) -> str:
-    """The same as a page that loads nothing."""
+    """Return the board as one HTML page that loads nothing else."""
     parts = [f"<header><h1>{for_html(board.table.title)}</h1><p>{for_html(_summary(board))}</p></header><main>"]
     for pair, rows in _sections(board):
         lines = [_texts(row) for row in rows]
@@ -89,7 +89,7 @@ def _teacher(rows: list[Line]) -> str:
 
 
 def _notes(rows: list[Line]) -> list[str]:
-    """Each note once, with the methods that it concerns."""
+    """Return each note once, with the methods that it concerns."""
     methods: dict[str, list[str]] = {}
     for row in rows:
         for note in row.notes:
@@ -118,7 +118,7 @@ def _spread(published: PublishedValue) -> str:
 
 
 def explanations(board: Board) -> list[str]:
-    """What the numbers mean, and what is known to differ from the source."""
+    """Explain the numbers, and list the known differences from the source."""
     margin = f"{100 * board.margin:g}"
     protocols = {part.protocol: all_tables().protocols[part.protocol] for part in board.table.parts}
     return [
@@ -172,7 +172,7 @@ FIELDS: dict[str, Callable[[Line], str | int | float | bool | None]] = {
 
 
 def csv_text(board: Board) -> str:
-    """One line a cell, fractions with full precision, empty where a value is missing."""
+    """Return one line a cell, fractions with full precision, empty where a value is missing."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*FIELDS, "margin"])
@@ -182,7 +182,7 @@ def csv_text(board: Board) -> str:
 
 
 def json_text(board: Board) -> str:
-    """The same typed, null where a value is missing. Texts are as they were found: escape them."""
+    """Return the cells as JSON, null where a value is missing. Texts are as they were found: escape them."""
     cells = [{name: get(line) for name, get in FIELDS.items()} for line in board.lines]
     content = {
         "table": board.name,

@@ -21,11 +21,11 @@ class Cell:
 
     Attributes:
         published: the number, with the names of method and student as printed.
-        teacher: its published name; of the pair, also where the method needs none.
-        teacher_top1: of that teacher, as published; None is not known.
+        teacher: the published name of the pair's teacher, also where the method needs none.
+        teacher_top1: its published top-1 in [0, 1]; None is not known.
         choice: our name of the method.
         overrides: of ``conf/train.yaml``, without the seed.
-        runs: how many seeds.
+        runs: number of seeds.
     """
 
     table: str
@@ -39,14 +39,17 @@ class Cell:
 
     @property
     def method(self) -> str:
+        """The method as printed."""
         return self.published.method
 
     @property
     def pair(self) -> str:
+        """The pair as printed, ``TEACHER--STUDENT``."""
         return f"{self.teacher}--{self.published.student}"
 
     @property
     def label(self) -> str:
+        """Method and pair, in one line."""
         return f"{self.method} {self.pair}"
 
     @property
@@ -56,7 +59,7 @@ class Cell:
 
 
 def table_cells(name: str) -> list[Cell]:
-    """Every cell of a published table, pair by pair, in the order of its rows.
+    """Return every cell of a published table, pair by pair, in the order of its rows.
 
     Raises:
         ConfigError: there is no such table.
@@ -78,7 +81,7 @@ def table_cells(name: str) -> list[Cell]:
 
 
 def _values(part: Part) -> list[PublishedValue]:
-    """The published numbers of a part. Of several for one cell, the authors' own, then the first."""
+    """Return the published numbers of a part. Where a cell has several, the authors' own counts, then the first."""
     rows = [
         value
         for value in published_values()
@@ -106,7 +109,7 @@ def _cell(name: str, table: Table, part: Part, value: PublishedValue, teacher: s
 
 
 def chosen_cells(cells: Sequence[Cell], methods: Sequence[str], pairs: Sequence[str]) -> list[Cell]:
-    """The cells of the named methods (as published, or our choice) and pairs; all where none is named.
+    """Return the cells of the named methods (as published, or our choice) and pairs; all where none is named.
 
     Raises:
         ConfigError: the table has no such method or pair, or not that method on that pair.
@@ -133,15 +136,15 @@ def _asked_for(wanted: Sequence[str], names: Iterable[str]) -> bool:
 
 
 def _plain(name: str) -> str:
-    """Pairs may be written with our names of networks as well."""
+    """Make names comparable: pairs may be written with our names of networks as well."""
     return name.lower().replace("_cifar", "")
 
 
 def composed_cells(cells: Sequence[Cell], overrides: Overrides, teachers: Path | None = None) -> list[StudyRun]:
-    """The cells' configurations, with the default seed.
+    """Compose the cells' configurations, with the default seed.
 
     Args:
-        overrides: of every one.
+        overrides: hold for every cell.
         teachers: folder of weight files; None trains the teachers.
 
     Raises:
@@ -156,7 +159,7 @@ def composed_cells(cells: Sequence[Cell], overrides: Overrides, teachers: Path |
 
 
 def seeded(run: StudyRun, seeds: int) -> list[StudyRun]:
-    """A run with the seeds 0 to ``seeds`` - 1."""
+    """Return a run with each of the seeds 0 to ``seeds`` - 1."""
     points = []
     for seed in range(seeds):
         cfg = run.cfg.copy()
@@ -166,7 +169,7 @@ def seeded(run: StudyRun, seeds: int) -> list[StudyRun]:
 
 
 def _teacher(cell: Cell, folder: Path) -> Overrides:
-    """Overrides that load a cell's teacher from ``folder``, which is checked against its published accuracy."""
+    """Return overrides that load a cell's teacher from ``folder`` and check it against its published accuracy."""
     files = {path.relative_to(folder).as_posix().lower(): path for path in folder.glob("**/*") if path.is_file()}
     wanted = [name.format(cell.teacher) for name in TEACHER_FILES]
     found = [files[name.lower()] for name in wanted if name.lower() in files]

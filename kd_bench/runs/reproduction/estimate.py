@@ -1,4 +1,4 @@
-"""What filling a table would cost, from measured steps. Needs torch, and no data."""
+"""The cost of filling a table, from measured steps. Needs torch, and no data."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,14 @@ from kd_bench.runs.reproduction.matching import by_names, matched
 from kd_bench.runs.studies.grid import StudyRun
 from kd_bench.runs.studies.planning import training_steps
 from kd_bench.runs.studies.running import duration
+from kd_bench.training.loop import torch_threads
 from kd_bench.training.pair import build
 
 
 def cost_lines(
     cells: Sequence[Cell], runs: Sequence[StudyRun], seeds: int | None, records: Sequence[Record], jobs: int
 ) -> Iterator[str]:
-    """A line for each teacher and each cell, as soon as its step is measured, then the sum.
+    """Yield a line for each teacher and each cell, as soon as its step is measured, then the sum.
 
     Args:
         runs: the cells' composed configurations.
@@ -46,7 +47,7 @@ def cost_lines(
 
 @dataclass(frozen=True)
 class _Job:
-    """Runs of one configuration, all seeds."""
+    """The runs of one configuration, all seeds."""
 
     label: str
     config: RunConfig
@@ -58,7 +59,7 @@ class _Job:
 def _jobs(
     cells: Sequence[Cell], runs: Sequence[StudyRun], seeds: int | None, records: Sequence[Record]
 ) -> Iterator[_Job]:
-    """Every cell, and before it the teacher that it needs first."""
+    """Yield every cell, and before it the teachers that it needs."""
     trained: set[str] = set()
     for cell, run in zip(cells, runs, strict=True):
         config, images = check(run.cfg), cell.protocol.train_images
@@ -82,11 +83,13 @@ def _teachers(cfg: DictConfig, config: RunConfig) -> list[DictConfig]:
 
 
 def _seconds(config: RunConfig, train_images: int) -> float:
-    """Of one run, without the optimizer's and the evaluation's part."""
+    """Return the estimated seconds of one run, without the optimizer and the evaluation."""
     pair = build(config)
+    with torch_threads(config.trainer.threads):
+        step = float(step_cost(config, pair)["seconds"])
     held_out = round(config.dataset.validation_fraction * train_images)
     samples = config.dataset.train_samples or train_images - held_out
-    return training_steps(config, pair, samples) * float(step_cost(config, pair)["seconds"])
+    return training_steps(config, pair, samples) * step
 
 
 def _line(job: _Job, each: float) -> str:

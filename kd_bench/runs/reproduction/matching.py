@@ -1,4 +1,4 @@
-"""Which records are runs of a published cell: those of its protocol, of one teacher, one a seed."""
+"""The records that are runs of a published cell: those of its protocol, of one teacher, one a seed."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,13 +6,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kd_bench.config.check import leaves
-from kd_bench.config.schema import UNRECORDED
+from kd_bench.config.interpolations import UNRECORDED, leaves
 from kd_bench.results.leaderboard.entries import lookup, recency
 from kd_bench.results.records.record import Record
 from kd_bench.runs.reproduction.cells import Cell
 
-# What a protocol decides; how the teacher came to be shows in its accuracy.
+# Parts that a protocol decides; the training of the teacher shows in its accuracy.
 PARTS = (
     "method",
     "recipe",
@@ -32,14 +31,14 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Matched:
-    """The runs of a cell, one a seed by ascending seed, and what is said of others of its names."""
+    """The runs of a cell, one a seed by ascending seed, and notes on other runs of its names."""
 
     runs: tuple[Record, ...]
     notes: tuple[str, ...]
 
 
 def by_names(cell: Cell, records: Iterable[Record]) -> list[Record]:
-    """The records of a cell's data set, networks and method, whatever their protocol."""
+    """Return the records of a cell's data set, networks and method, whatever their protocol."""
     teacher, student = cell.networks
     return [
         record
@@ -53,7 +52,7 @@ def by_names(cell: Cell, records: Iterable[Record]) -> list[Record]:
 
 
 def matched(cfg: DictConfig, named: Sequence[Record]) -> Matched:
-    """The runs of a cell.
+    """Return the runs of a cell.
 
     Args:
         cfg: its configuration, with any seed.
@@ -75,7 +74,7 @@ def matched(cfg: DictConfig, named: Sequence[Record]) -> Matched:
 
 
 def _differences(expected: dict[str, Any], config: dict[str, Any]) -> str:
-    """Where a run's configuration is not that of the protocol, such as ``recipe.epochs=30 instead of 240``."""
+    """Name the keys in which a run differs from its protocol, such as ``recipe.epochs=30 instead of 240``."""
     wanted, found = _decided(expected), _decided(config)
     keys = [key for key in sorted({*wanted, *found}) if wanted.get(key) != found.get(key)]
     texts = [f"{key}={found.get(key)} instead of {wanted.get(key)}" for key in keys[:SHOWN]]
@@ -83,6 +82,6 @@ def _differences(expected: dict[str, Any], config: dict[str, Any]) -> str:
 
 
 def _decided(config: dict[str, Any]) -> dict[str, Any]:
-    """Dotted keys and values. 4 equals 4.0, and what is missing equals null: newer versions have more keys."""
+    """Return dotted keys and values. 4 equals 4.0, and a missing key equals null: newer versions have more keys."""
     decided = {key: value for part in PARTS for key, value in leaves(lookup(config, part), part)}
     return {key: value for key, value in decided.items() if key not in UNRECORDED}

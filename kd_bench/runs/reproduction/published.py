@@ -6,7 +6,7 @@ from functools import cache
 
 from kd_bench.config.paths import PUBLISHED
 
-# Measured by the authors of the source; what they quote is no evidence of its own. The better one comes first.
+# Numbers that the authors of the source measured; those that they quote are no evidence. The better kind comes first.
 MEASURED = ("own", "rerun")
 
 
@@ -36,7 +36,7 @@ class PublishedValue:
 
 @cache
 def published_values() -> tuple[PublishedValue, ...]:
-    """Every published top-1 accuracy, in the order of the file; linear probes are left out."""
+    """Return every published top-1 accuracy, in the order of the file; linear probes are left out."""
     with (PUBLISHED / "published_results.csv").open(encoding="utf-8", newline="") as file:
         return tuple(_value(row) for row in csv.DictReader(file) if row["metric"] == "top1")
 

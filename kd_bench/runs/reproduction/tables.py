@@ -1,4 +1,4 @@
-"""Which published tables can be reproduced, and how: ``results/published/tables.yaml``, checked."""
+"""The published tables that can be reproduced: ``results/published/tables.yaml``, checked."""
 
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -17,7 +17,7 @@ class _Strict(BaseModel):
 
 
 class Protocol(_Strict):
-    """How a source trains: overrides of ``conf/train.yaml``, and what they leave different.
+    """The training of a source: overrides of ``conf/train.yaml``, and notes on what they leave different.
 
     ``network`` turns a published name into one of ours, except for those in ``names``; ``students`` has overrides by
     the student's published name.
@@ -34,11 +34,12 @@ class Protocol(_Strict):
     notes: list[str] = []
 
     def our_name(self, network: str) -> str:
+        """Return our name of a published network."""
         return self.names.get(network) or self.network.format(network)
 
 
 class Part(_Strict):
-    """Cells of one protocol.
+    """The cells of one protocol.
 
     ``rows``: paper_key and table of the published rows. ``methods``: published name to our choice and its overrides.
     ``pairs``: the pairs to take, with overrides of their own; all pairs of the rows where it is left out.
@@ -60,18 +61,21 @@ class Table(_Strict):
 
 
 class Tables(_Strict):
+    """The whole file: protocols and tables by their names."""
+
     protocols: dict[str, Protocol]
     tables: dict[str, Table]
 
 
 @cache
 def all_tables() -> Tables:
+    """Read the file of tables, once."""
     content: Any = OmegaConf.to_container(OmegaConf.load(PUBLISHED / "tables.yaml"))
     return Tables.model_validate(content)
 
 
 def table_named(name: str) -> Table:
-    """A published table.
+    """Return a published table.
 
     Raises:
         ConfigError: there is none of that name.

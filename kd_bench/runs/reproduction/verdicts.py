@@ -1,4 +1,4 @@
-"""A published table beside our runs: the published value, our mean, and whether the one reproduces the other."""
+"""The board of a published table: the published values, our means, and whether these reproduce those."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,7 +7,9 @@ from typing import Literal
 
 from kd_bench.results.records.load import FAILED_STATES, Collection
 from kd_bench.results.records.record import Record
-from kd_bench.results.statistics import MINIMUM_CLAIM, MINIMUM_RANKED, Estimate, Spread, Verdict, equivalence, estimate
+from kd_bench.results.statistics.intervals import Estimate, estimate
+from kd_bench.results.statistics.power import Spread, Verdict, equivalence
+from kd_bench.results.statistics.ranking import MINIMUM_CLAIM, MINIMUM_RANKED
 from kd_bench.runs.reproduction.cells import Cell, composed_cells
 from kd_bench.runs.reproduction.matching import Matched, by_names, matched
 from kd_bench.runs.reproduction.tables import Table, table_named
@@ -20,13 +22,13 @@ VERDICTS: tuple[CellVerdict, ...] = ("reproduced", "below", "above", "inconclusi
 
 @dataclass(frozen=True)
 class Line:
-    """One cell. Accuracies are fractions.
+    """One cell beside our runs. Accuracies are fractions.
 
     Attributes:
         runs: records of the cell, one a seed.
         ours: mean test top-1 of the epoch that the source reports, with its 95 % interval over seeds.
         difference: ours minus the published value, with its 90 % interval.
-        verdict: of two one-sided tests; inconclusive below three seeds, and without any spread, whatever they say.
+        verdict: of two one-sided tests; always inconclusive below three seeds and without any spread.
     """
 
     cell: Cell
@@ -43,13 +45,13 @@ class Line:
 
     @property
     def teacher_top1(self) -> float | None:
-        """Of our teacher, on the test split."""
+        """The test top-1 of our teacher."""
         return self.runs[0].teacher.test_top1 if self.runs and self.runs[0].teacher else None
 
 
 @dataclass(frozen=True)
 class Board:
-    """``rejected``: how many files among the records cannot be used."""
+    """All cells of a table; ``rejected`` counts the files among the records that cannot be used."""
 
     name: str
     table: Table
@@ -59,7 +61,7 @@ class Board:
 
     @property
     def counts(self) -> str:
-        """Such as ``6 cells: 2 reproduced (1 preliminary), 4 not run``."""
+        """The verdicts counted, such as ``6 cells: 2 reproduced (1 preliminary), 4 not run``."""
         found = Counter(line.verdict for line in self.lines)
         early = Counter(line.verdict for line in self.lines if line.preliminary)
         notes = {verdict: f" ({early[verdict]} preliminary)" if early[verdict] else "" for verdict in VERDICTS}
@@ -73,7 +75,7 @@ def build_board(name: str, cells: Sequence[Cell], collection: Collection, margin
 
     Args:
         collection: all that was found; runs that failed are noted.
-        margin: how far from the published value still counts as the same, as a fraction.
+        margin: largest difference from the published value that counts as the same, as a fraction.
     """
     named = [by_names(cell, collection.records) for cell in cells]
     found = [number for number, runs in enumerate(named) if runs]
@@ -88,7 +90,7 @@ def build_board(name: str, cells: Sequence[Cell], collection: Collection, margin
 
 
 def _failed(cell: Cell, found: Matched, collection: Collection) -> list[str]:
-    """What is said of seeds that failed, so that none is replaced by another unseen."""
+    """Note the seeds that failed, so that none is replaced by another unseen."""
     names = (cell.protocol.dataset, *cell.networks, cell.choice)
     finished = {run.seed for run in found.runs}
     failed = [

@@ -5,7 +5,10 @@ Its grid stands where Hydra looks for it, in ``hydra.sweeper.params``; the same 
 """
 
 import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import hydra
@@ -15,11 +18,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kd_bench.config.composition import choices, composed, composing, quoted
+from kd_bench.config.composition import choices, composing, quoted
 from kd_bench.config.explain import explain
-from kd_bench.config.overrides import refuse_doubles
+from kd_bench.config.folders import check_folder
+from kd_bench.config.guard import check_composed
 from kd_bench.config.paths import CONF, EXPERIMENTS
 from kd_bench.errors import ConfigError, nearest
+from kd_bench.runs.studies.points import Composer
 from kd_bench.runs.studies.sweep import is_grid, is_in_this_process
 
 _SEARCH = f"hydra.searchpath=[{quoted(f'file://{CONF}')}]"
@@ -33,69 +38,102 @@ class StudyRun:
     cfg: DictConfig
 
 
-def compose_study(name: str, overrides: list[str]) -> list[StudyRun]:
-    """Every point of a study's grid, composed, in the order of the grid (the last key changes fastest).
+@dataclass(frozen=True)
+class Study:
+    """A question and the runs that answer it.
+
+    Attributes:
+        name: of the study, or the path of its folder.
+        runs: where its runs go.
+        compose: returns its points.
+        hydra_folder: the folder of a study whose runs are started by one of Hydra's launchers or made up by a search;
+            None where each point runs in a process of its own.
+    """
+
+    name: str
+    runs: Path
+    compose: Callable[[], list[StudyRun]]
+    hydra_folder: Path | None = None
+
+    @cached_property
+    def points(self) -> list[StudyRun]:
+        """Every point of the grid, composed when it is first asked for; the last key changes fastest.
+
+        Raises:
+            ConfigError: a point cannot be composed.
+        """
+        return self.compose()
+
+    @property
+    def status_file(self) -> Path:
+        """The file that says how the study stands."""
+        return self.runs / "studies" / f"{Path(self.name).name}.json"
+
+    @property
+    def logs(self) -> Path:
+        """The folder for what the runs of the study print."""
+        return self.runs / "studies" / Path(self.name).name
+
+
+def open_study(name: str, overrides: list[str]) -> Study:
+    """Open a study: its base is composed now, its points when they are needed.
 
     Args:
+        name: of a folder in ``experiments/``, or the path of a folder with a ``study.yaml``.
         overrides: hold for all points.
 
     Raises:
-        ConfigError: there is no such study.
+        ConfigError: there is no such study, or an override is wrong.
     """
-    folder = study_folder(name)
-    refuse_doubles(folder)
-    with composing(folder):
-        base = _base(overrides)
-        points = _grid(OmegaConf.to_container(base.hydra.sweeper.params or {}))
-        return [
-            StudyRun(", ".join(point).replace("=", " "), composed("study", [_SEARCH, *overrides, *point]))
-            for point in points
-        ]
+    folder = _folder(name)
+    check_folder(folder)
+    shared = [_SEARCH, *overrides]
+    with composing(folder), _explained(overrides):
+        base = hydra.compose("study", shared, return_hydra_config=True)
+        if folder.parent != EXPERIMENTS:
+            check_composed(base)
+        runs = Path(base.paths.runs).expanduser()
+
+    def compose() -> list[StudyRun]:
+        if not base.hydra.sweeper.params:
+            raise ConfigError(f"study {name!r}: {folder / 'study.yaml'} has no grid: hydra.sweeper.params is missing")
+        points = _grid(OmegaConf.to_container(base.hydra.sweeper.params))
+        with composing(folder):
+            return _runs("study", [(", ".join(point).replace("=", " "), [*shared, *point]) for point in points])
+
+    is_ours = is_grid(base.hydra) and is_in_this_process(base.hydra)
+    return Study(name, runs, compose, None if is_ours else folder)
 
 
 def compose_list(labelled: list[tuple[str, list[str]]]) -> list[StudyRun]:
-    """The runs of a study that is no grid: labels, each with its overrides of ``conf/train.yaml``.
+    """Compose the runs of a study that is no grid: labels, each with its overrides of ``conf/train.yaml``.
 
     Raises:
-        ConfigError: an override that does not fit.
+        ConfigError: an override does not fit.
     """
-    runs = []
     with composing():
-        for label, overrides in labelled:
-            try:
-                runs.append(StudyRun(label, composed("train", overrides)))
-            except (HydraException, OmegaConfBaseException) as error:
-                raise ConfigError(explain(error, overrides)) from error
+        return _runs("train", labelled)
+
+
+def _runs(config: str, labelled: list[tuple[str, list[str]]]) -> list[StudyRun]:
+    composer = Composer(lambda overrides: hydra.compose(config, overrides, return_hydra_config=True))
+    runs = []
+    for label, overrides in labelled:
+        with _explained(overrides):
+            runs.append(StudyRun(label, composer(overrides)))
     return runs
 
 
-def study_runs(name: str, overrides: list[str]) -> Path:
-    """Where the runs of a study go.
-
-    Raises:
-        ConfigError: there is no such study, or an override is wrong.
-    """
-    with composing(study_folder(name)):
-        return Path(_base(overrides).paths.runs).expanduser()
-
-
-def is_for_hydra(name: str, overrides: list[str]) -> bool:
-    """Whether the runs of a study are started by one of Hydra's launchers, or made up by a search.
-
-    Raises:
-        ConfigError: there is no such study, or an override is wrong.
-    """
-    with composing(study_folder(name)):
-        hydra_part = _base(overrides).hydra
-    return not (is_grid(hydra_part) and is_in_this_process(hydra_part))
+@contextmanager
+def _explained(overrides: list[str]) -> Iterator[None]:
+    """Turn Hydra's errors into a ConfigError of one line."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, overrides)) from error
 
 
-def study_folder(name: str) -> Path:
-    """The folder of a study, which may be one of the user's own: a path with a ``study.yaml``.
-
-    Raises:
-        ConfigError: there is no such study.
-    """
+def _folder(name: str) -> Path:
     for folder in (EXPERIMENTS / name, Path(name)):
         if (folder / "study.yaml").is_file():
             return folder.resolve()
@@ -103,13 +141,7 @@ def study_folder(name: str) -> Path:
     raise ConfigError(f"study {name!r}: no such study{nearest(name, known) or f'; there are: {sorted(known)}'}")
 
 
-def _base(overrides: list[str]) -> DictConfig:
-    try:
-        return hydra.compose("study", overrides=[_SEARCH, *overrides], return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, overrides)) from error
-
-
+@_explained([])
 def _grid(params: object) -> list[list[str]]:
     assert isinstance(params, dict)
     axes = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
@@ -117,7 +149,7 @@ def _grid(params: object) -> list[list[str]]:
 
 
 def _values(axis: Override) -> list[str]:
-    """Every override that an axis stands for; ``glob(*)`` means the choices of a group."""
+    """Return every override that an axis stands for; ``glob(*)`` means the choices of a group."""
     key = axis.get_key_element()
     value: object = axis.value()
     if isinstance(value, Glob):

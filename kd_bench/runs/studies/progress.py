@@ -1,4 +1,4 @@
-"""How a study stands: a small file beside its runs, kept by the process that runs it, read by ``kd-bench status``."""
+"""The status of a study: a small file beside its runs, written by its process, read by ``kd-bench status``."""
 
 import os
 import socket
@@ -16,13 +16,15 @@ from kd_bench.results.records.directory import finished
 from kd_bench.results.records.states import now, process_is_gone, read_state
 from kd_bench.results.text.escape import visible
 from kd_bench.results.text.formats import percent
+from kd_bench.runs.studies.grid import Study
 from kd_bench.runs.studies.tasks import Outcome, Task, TaskState, first_outcome
 
 SECONDS_BETWEEN_WRITES = 1.0
-FOLDER = "studies"
 
 
 class TaskStatus(BaseModel):
+    """The status of one run; see ``Task`` and ``Outcome`` for the fields."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: str
@@ -38,6 +40,8 @@ class TaskStatus(BaseModel):
 
 
 class StudyStatus(BaseModel):
+    """The status of all runs of a study, and the process that wrote it."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     study: str
@@ -48,41 +52,34 @@ class StudyStatus(BaseModel):
     tasks: list[TaskStatus]
 
     def abandoned(self) -> bool:
-        """Whether the process that runs the study is gone from this host."""
+        """Return whether the process that ran the study is gone from this host."""
         return self.host == socket.gethostname() and process_is_gone(self.pid)
 
     def ended(self) -> bool:
-        """Whether nothing more will happen."""
+        """Return whether nothing more will happen."""
         return self.abandoned() or not {"running", "waiting"} & {task.state for task in self.tasks}
-
-
-def study_file(runs: Path, study: str) -> Path:
-    return runs / FOLDER / f"{Path(study).name}.json"
-
-
-def study_logs(runs: Path, study: str) -> Path:
-    """The folder for what the runs of a study print."""
-    return runs / FOLDER / Path(study).name
 
 
 class ProgressFile:
     """Keeps the file of a study up to date, at most once a second."""
 
-    def __init__(self, path: Path, study: str, tasks: list[Task]) -> None:
-        self.path, self.study, self.started_at = path, study, now()
+    def __init__(self, study: Study, tasks: list[Task]) -> None:
+        self.study, self.started_at = study, now()
         self.tasks = {task.key: _status(task, first_outcome(task)) for task in tasks}
         self._last = 0.0
-        path.parent.mkdir(parents=True, exist_ok=True)
+        study.status_file.parent.mkdir(parents=True, exist_ok=True)
 
     def update(self, task: Task, outcome: Outcome) -> None:
+        """Take in how a run stands."""
         self.tasks[task.key] = _status(task, outcome)
         if time.monotonic() - self._last > SECONDS_BETWEEN_WRITES:
             self.write()
 
     def write(self) -> None:
+        """Write the file now; a disk that takes no more costs a warning."""
         self._last = time.monotonic()
         status = StudyStatus(
-            study=self.study,
+            study=self.study.name,
             host=socket.gethostname(),
             pid=os.getpid(),
             started_at=self.started_at,
@@ -90,49 +87,38 @@ class ProgressFile:
             tasks=list(self.tasks.values()),
         )
         try:
-            write_atomically(self.path, status.model_dump_json(indent=1) + "\n")
+            write_atomically(self.study.status_file, status.model_dump_json(indent=1) + "\n")
         except IntegrityError as error:  # the runs say for themselves what a full disk does to them
             warnings.warn(f"{error}; kd-bench status is out of date", stacklevel=2)
 
 
 def _status(task: Task, outcome: Outcome) -> TaskStatus:
-    return TaskStatus(
-        key=task.key,
-        label=task.label,
-        role=task.role,
-        run_id=outcome.run_id,
-        state=outcome.state,
-        cause=outcome.cause,
-        top1=outcome.top1,
-        seconds=outcome.seconds,
-        epoch=outcome.epoch,
-        epochs=outcome.epochs,
-    )
+    shown = ("run_id", "state", "cause", "top1", "seconds", "epoch", "epochs")
+    standing = {name: getattr(outcome, name) for name in shown}
+    return TaskStatus(key=task.key, label=task.label, role=task.role, **standing)
 
 
-def read_status(runs: Path, study: str) -> StudyStatus:
-    """How a study stands. What its own process can no longer say is looked up in the directories of the runs.
+def read_status(study: Study) -> StudyStatus:
+    """Return how a study stands. What its own process can no longer say is looked up in the directories of the runs.
 
     Raises:
         ConfigError: it was never started.
         IntegrityError: the file is damaged.
     """
-    path = study_file(runs, study)
+    path, name = study.status_file, study.name
     if not path.is_file():
-        raise ConfigError(
-            f"study {study!r}: not started yet, there is no {path}; start it with: kd-bench study {study}"
-        )
+        raise ConfigError(f"study {name!r}: not started yet, there is no {path}; start it with: kd-bench study {name}")
     try:
         status = StudyStatus.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError, UnicodeDecodeError) as error:
         raise IntegrityError(f"{path} is not the status of a study: {str(error).splitlines()[0]}") from None
     if not status.abandoned():
         return status
-    return status.model_copy(update={"tasks": [_looked_up(task, runs) for task in status.tasks]})
+    return status.model_copy(update={"tasks": [_looked_up(task, study.runs) for task in status.tasks]})
 
 
 def _looked_up(task: TaskStatus, runs: Path) -> TaskStatus:
-    """The state that the run's own directory tells, after the end of the study's process."""
+    """Look up the state in the run's own directory, after the end of the study's process."""
     if task.state in ("completed", "blocked", "refused"):
         return task
     directory = runs / task.run_id if task.run_id else None
@@ -151,7 +137,7 @@ def _looked_up(task: TaskStatus, runs: Path) -> TaskStatus:
 
 
 def summary_lines(tasks: list[TaskStatus]) -> list[str]:
-    """One line for each run, then how many are in which state."""
+    """Return one line for each run, then how many are in which state."""
     width = min(60, max([len(visible(task.label)) for task in tasks], default=0))
     lines = [_line(task, width) for task in tasks]
     counts = Counter(task.state for task in tasks)

@@ -1,50 +1,37 @@
-"""A study from its name to its end: planned, run, shown."""
+"""A study from its plan to its end, and what the terminal shows of it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from kd_bench.errors import IntegrityError, SweepError
-from kd_bench.runs.studies.grid import StudyRun, compose_study, study_runs
-from kd_bench.runs.studies.progress import ProgressFile, study_file, study_logs, summary_lines
+from kd_bench.errors import SweepError
+from kd_bench.runs.studies.grid import Study
+from kd_bench.runs.studies.progress import ProgressFile, summary_lines
 from kd_bench.runs.studies.scheduling import Options, Scheduler, check_options, make_plan
 from kd_bench.runs.studies.tasks import Outcome, Task
 
 
-def run_study(name: str, overrides: list[str], options: Options, skip_refused: bool = False) -> Path:
+def run_study(study: Study, options: Options, skip_refused: bool = False) -> None:
     """Run a study to its end; what is finished is only read.
 
-    Returns:
-        Where its runs are.
+    Args:
+        skip_refused: leave out points that are refused instead of raising.
 
     Raises:
-        ConfigError: the study or a point of its grid is wrong; nothing was started.
+        ConfigError: a point of its grid is wrong; nothing was started.
         SweepError: runs failed; the others are done.
         Interrupted: stopped; the same call goes on.
     """
     check_options(options)
-    runs = study_runs(name, overrides)
-    run_points(name, compose_study(name, overrides), runs, options, skip_refused)
-    return runs
-
-
-def run_points(name: str, points: list[StudyRun], runs: Path, options: Options, skip_refused: bool = False) -> None:
-    """The same for a study that is given as its runs.
-
-    Args:
-        runs: where they go.
-    """
-    check_options(options)
-    tasks = _planned(name, points, runs, False, skip_refused)
+    tasks = make_plan(study, False, skip_refused)
     done = sum(task.done for task in tasks)
     print(f"{len(tasks)} runs, {done} of them finished; {options.jobs} at a time", flush=True)
     for task in tasks:
         if task.refused:
             print(f"refused: {task.label}: {task.refused}", flush=True)
-    file = ProgressFile(study_file(runs, name), name, tasks)
+    file = ProgressFile(study, tasks)
     with _shown(len(tasks), options.jobs) as display:
 
         def listen(task: Task, outcome: Outcome) -> None:
@@ -52,7 +39,7 @@ def run_points(name: str, points: list[StudyRun], runs: Path, options: Options, 
             display.update(task, outcome)
 
         try:
-            outcomes = Scheduler(tasks, options, study_logs(runs, name), listen).run()
+            outcomes = Scheduler(tasks, options, study.logs, listen).run()
         finally:
             file.write()
     left = [task for task in tasks if outcomes[task.key].state not in ("completed", "refused")]
@@ -63,29 +50,8 @@ def run_points(name: str, points: list[StudyRun], runs: Path, options: Options, 
         raise SweepError(f"{len(left)} of {len(tasks)} runs are not finished: {'; '.join(causes[:5])}{more}")
 
 
-def planned(
-    name: str, overrides: list[str], estimate: bool = False, skip_refused: bool = False
-) -> tuple[list[Task], Path]:
-    """The runs of a study, those that others learn from first, and where they go.
-
-    Raises:
-        ConfigError, IntegrityError: see ``planning.plan``.
-    """
-    runs = study_runs(name, overrides)
-    return _planned(name, compose_study(name, overrides), runs, estimate, skip_refused), runs
-
-
-def _planned(name: str, points: list[StudyRun], runs: Path, estimate: bool, skip_refused: bool) -> list[Task]:
-    log = study_logs(runs, name) / "planning.log"
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise IntegrityError(f"{log.parent} cannot be written: {error}") from error
-    return make_plan(points, estimate, skip_refused, log)
-
-
 def cost_lines(tasks: list[Task], jobs: int) -> list[str]:
-    """What a dry run prints: each run with its estimated duration, and the sum."""
+    """Return the lines of a dry run: each run with its estimated duration, and the sum."""
     width = min(60, max([len(task.label) for task in tasks], default=0))
     lines = [f"{task.label[:60].ljust(width)}  {_cost(task)}" for task in tasks]
     total = sum(task.seconds or 0.0 for task in tasks)
@@ -104,13 +70,14 @@ def _cost(task: Task) -> str:
 
 
 def duration(seconds: float) -> str:
+    """Return a duration in the unit that suits it, such as ``31 min``."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 class _Display:
-    """A line for each run that ended; on a terminal also a bar over the runs and one for each run under way."""
+    """Prints a line for each run that ended; on a terminal also a bar for the study and one for each run under way."""
 
     def __init__(self, progress: Progress, runs: int) -> None:
         self._progress, self._count, self._ended = progress, runs, 0

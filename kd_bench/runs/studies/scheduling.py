@@ -1,4 +1,4 @@
-"""Runs in processes of their own: as many at a time as asked for, none able to take another along."""
+"""The scheduler of a study: each run has a process of its own, so that none takes another along when it dies."""
 
 import multiprocessing
 import signal
@@ -14,10 +14,10 @@ from typing import Any
 
 from kd_bench.errors import ConfigError, IntegrityError, Interrupted, KDBenchError, Preempted
 from kd_bench.results.records.states import State
-from kd_bench.runs.studies.grid import StudyRun
+from kd_bench.runs.studies.grid import Study
 from kd_bench.runs.studies.tasks import FAILED, UNFINISHED, Done, Epoch, Failed, Outcome, Planned, Task, first_outcome
 
-GRACE_SECONDS = 30.0  # for a process that is told to stop, or has said its last word
+GRACE_SECONDS = 30.0  # for a process that was told to stop, or has sent its last message
 TICK_SECONDS = 0.5
 PRELOADED = ["kd_bench.runs.studies.worker", "sklearn.datasets", "torchmetrics"]
 WRONG = ConfigError.exit_code  # no second attempt puts a configuration right
@@ -25,13 +25,13 @@ WRONG = ConfigError.exit_code  # no second attempt puts a configuration right
 
 @dataclass(frozen=True)
 class Options:
-    """How a study is run.
+    """Options of the scheduler.
 
     Attributes:
         jobs: runs at a time.
         retries: further attempts for a run that failed.
         max_failures: stop after so many failed runs; None goes on to the end.
-        minutes: that one attempt may take; None for no limit.
+        minutes: limit of one attempt; None for no limit.
     """
 
     jobs: int = 1
@@ -48,8 +48,8 @@ class _Job:
     """A process at work on a task.
 
     Attributes:
-        message: its last word, if it has spoken it.
-        stopped: the state that the task gets for having been told to stop, and why.
+        message: its last message, once it has come.
+        stopped: the state of a task that was told to stop, and the reason.
     """
 
     task: Task
@@ -82,18 +82,26 @@ def _start(target: str, *arguments: Any) -> tuple[BaseProcess, Connection]:
 
 
 def _enter(target: str, connection: Connection, *arguments: Any) -> None:
-    """Runs in the new process: only there is the worker, which needs torch, imported."""
+    """Call a function of the worker. Only the new process imports it, since it needs torch."""
     from kd_bench.runs.studies import worker
 
     getattr(worker, target)(connection, *arguments)
 
 
-def make_plan(points: list[StudyRun], estimate: bool, skip_refused: bool, log: Path) -> list[Task]:
-    """The tasks of a study, from a process that can afford torch.
+def make_plan(study: Study, estimate: bool, skip_refused: bool) -> list[Task]:
+    """Return the tasks of a study, planned by a process that can afford torch.
 
     Raises:
-        KDBenchError: as ``planning.plan``.
+        ConfigError, IntegrityError: as ``planning.plan``.
+        IntegrityError: the log of planning cannot be written.
+        KDBenchError: the process ended without a plan.
     """
+    log = study.logs / "planning.log"
+    points = study.points
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise IntegrityError(f"{log.parent} cannot be written: {error}") from error
     process, connection = _start("plan_job", points, estimate, skip_refused, log)
     try:
         message: Planned | Failed = connection.recv()
@@ -110,7 +118,7 @@ def make_plan(points: list[StudyRun], estimate: bool, skip_refused: bool, log: P
 
 
 class Scheduler:
-    """Starts tasks whose predecessors are finished, and keeps what became of each.
+    """Starts tasks whose predecessors are finished, and keeps the outcome of each.
 
     Args:
         logs: folder for the output of the runs.
@@ -124,7 +132,7 @@ class Scheduler:
         self.jobs: list[_Job] = []
 
     def run(self) -> dict[str, Outcome]:
-        """Run everything.
+        """Run everything; return the outcomes by the keys of the tasks.
 
         Raises:
             Interrupted: SIGINT or SIGTERM came; the runs under way have been told to stop and can be resumed.
@@ -146,7 +154,7 @@ class Scheduler:
         return sum(outcome.state in FAILED and outcome.state != "blocked" for outcome in self.outcomes.values())
 
     def _start_ready(self) -> bool:
-        """Start what can be started; whether anything is left that may start later."""
+        """Start what can be started; return whether anything is left that may start later."""
         limit = self.options.max_failures
         if limit is not None and self._failures >= limit:
             self._stop_all()
@@ -187,7 +195,7 @@ class Scheduler:
                 self._end(job)
 
     def _hear(self, job: _Job) -> bool:
-        """Take in what a process has said; whether it may say more."""
+        """Take in the messages of a process; return whether more may come."""
         try:
             while job.connection.poll():
                 message: Epoch | Done | Failed = job.connection.recv()
@@ -201,7 +209,7 @@ class Scheduler:
         return True
 
     def _end(self, job: _Job) -> None:
-        """Take a process off the list, whatever it left."""
+        """Wait for a process to end, and note the outcome of its task."""
         job.process.join(GRACE_SECONDS)
         if job.process.is_alive():
             job.process.kill()
@@ -223,7 +231,7 @@ class Scheduler:
 
 
 def _outcome(job: _Job) -> tuple[Outcome, int]:
-    """What became of a process that has ended, and the exit code of its error."""
+    """Return the outcome of a process that has ended, and the exit code of its error."""
     message = job.message
     if isinstance(message, Done):
         return replace(job.outcome, state="completed", cause="", run_id=message.run_id, top1=message.top1), 0
@@ -234,7 +242,7 @@ def _outcome(job: _Job) -> tuple[Outcome, int]:
 
 
 def _ending(exit_code: int | None) -> str:
-    """How a process ended that said nothing."""
+    """Describe the end of a process that left no message."""
     if exit_code is None or exit_code >= 0:
         return f"ended with exit code {exit_code}"
     names = {int(number): number.name for number in signal.Signals}
@@ -243,7 +251,7 @@ def _ending(exit_code: int | None) -> str:
 
 @contextmanager
 def _noted_signals() -> Iterator[list[Interrupted]]:
-    """Takes note of the first SIGINT or SIGTERM; a second one kills, and the runs leave with their parent."""
+    """Note the first SIGINT or SIGTERM; a second one kills, and the runs end with their parent."""
     came: list[Interrupted] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -263,7 +271,7 @@ def _noted_signals() -> Iterator[list[Interrupted]]:
 
 
 def check_options(options: Options) -> None:
-    """Raise ConfigError for a number that makes no sense."""
+    """Raise ConfigError for a number that is out of range."""
     for name, value, least in (
         ("--jobs", options.jobs, 1),
         ("--retry", options.retries, 0),

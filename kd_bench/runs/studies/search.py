@@ -1,4 +1,4 @@
-"""Searches for hyperparameters: by validation accuracy, with a budget that stands in the record of every trial."""
+"""Searches for hyperparameters, by validation accuracy. The record of every trial has the budget of its search."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from omegaconf import DictConfig, OmegaConf
 from kd_bench.errors import ConfigError
 
 SPACE = "give the space as tuning.space={KEY: 'interval(LOW, HIGH)'}"
-FOUND = "optimization_results.yaml"  # which Optuna's sweeper leaves in the folder of the sweep
+FOUND = "optimization_results.yaml"  # left by Optuna's sweeper in the folder of the sweep
 
 
 def check_search(config: DictConfig) -> list[list[str]]:
-    """Refuse a search whose budget or space would not stand in the records of its trials, or that would minimise.
+    """Refuse a search that minimises, or whose budget or space would be missing from the records of its trials.
 
     Returns:
         Two points of its space, to be checked before a trial starts: the lower and the upper ends of all axes.
@@ -53,7 +53,7 @@ def _check_budget(hydra: HydraConf, trials: int) -> None:
 
 
 def _earlier(storage: str | None, study: str | None) -> int:
-    """How many trials of the search have ended before and are in a storage."""
+    """Count the trials of the search that have ended before and are in a storage."""
     if storage is None or study is None:
         return 0
     import optuna
@@ -71,7 +71,7 @@ def _parsed(lines: list[str]) -> list[Override]:
 
 
 def _ends(axis: Override) -> tuple[str, str]:
-    """An axis at its first and at its last value."""
+    """Return an axis at its first and at its last value."""
     key, value = axis.get_key_element(), axis.value()
     if isinstance(value, IntervalSweep):
         return f"{key}={value.start}", f"{key}={value.end}"
@@ -86,7 +86,7 @@ def _container(node: DictConfig | None) -> dict[str, str]:
 
 
 def found(folder: Path) -> str | None:
-    """What a search has found, as overrides; None if it came to no end."""
+    """Return one line with the best overrides of a search; None if it has not ended."""
     if not (folder / FOUND).is_file():
         return None
     result = OmegaConf.load(folder / FOUND)

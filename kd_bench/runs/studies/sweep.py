@@ -1,7 +1,7 @@
 """Sweeps on any launcher: the whole grid is checked before a job starts, and each job leaves its outcome in a file.
 
-What became of the jobs is read from these files and never from what a launcher returns: most drop every result when one
-worker dies, and SLURM calls a job that raised an error completed. Needs no torch before a grid is checked.
+The outcomes are read from these files and never from the results of a launcher: most drop every result when one worker
+dies, and SLURM calls a job that raised an error completed. Needs no torch before a grid is checked.
 """
 
 import json
@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.conf import HydraConf
@@ -24,10 +24,15 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from kd_bench.config.composition import as_task_sees
+from kd_bench.config.explain import explain
 from kd_bench.config.files import write_atomically
+from kd_bench.config.guard import problems
 from kd_bench.errors import ConfigError, KDBenchError, Preempted
+from kd_bench.runs.studies.points import Composer
 from kd_bench.runs.studies.search import check_search
+
+if TYPE_CHECKING:
+    from kd_bench.runs.studies.pairs import Pairs
 
 RAY = (".RayLauncher", ".RayAWSLauncher")
 ELSEWHERE = (".SlurmLauncher", *RAY)  # may start jobs on other machines
@@ -58,7 +63,7 @@ class CheckedSweep(Callback):
 
     @classmethod
     def forget(cls) -> None:
-        """Before the next command of this process."""
+        """Forget the sweep before the next command of this process."""
         cls.started = None
 
     def on_multirun_start(self, config: DictConfig, **arguments: Any) -> None:
@@ -79,12 +84,12 @@ class CheckedSweep(Callback):
 
 
 def is_grid(hydra: HydraConf) -> bool:
-    """Whether the points of the sweep are known before it starts, and none depends on another's result."""
+    """Return whether all points of the sweep are known before it starts."""
     return str(hydra.sweeper._target_).endswith(".BasicSweeper")
 
 
 def is_in_this_process(hydra: HydraConf) -> bool:
-    """Whether the jobs run one after the other in the process of the command."""
+    """Return whether the jobs run one after the other in the process of the command."""
     return str(hydra.launcher._target_).endswith(".BasicLauncher")
 
 
@@ -93,7 +98,7 @@ def _folder(hydra: HydraConf) -> Path:
 
 
 def _grid(config: DictConfig) -> list[list[str]]:
-    """The overrides of every point, as Hydra's own sweeper expands them."""
+    """Return the overrides of every point, as Hydra's own sweeper expands them."""
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     overrides = parser.parse_overrides([*params, *config.hydra.overrides.task])
@@ -102,18 +107,20 @@ def _grid(config: DictConfig) -> list[list[str]]:
 
 
 def _labels(points: list[list[str]]) -> list[str]:
-    """What tells each point from the others; everything where there is only one."""
+    """Return the overrides in which the points differ; all of them where there is only one point."""
     varying = [len(set(values)) > 1 or len(points) == 1 for values in zip(*points, strict=True)]
     return [" ".join(each for each, shown in zip(point, varying, strict=True) if shown) for point in points]
 
 
 def _check(config: DictConfig, points: dict[str, list[str]]) -> None:
     """Raise ConfigError unless every point can be composed, passes the checks and can be built."""
-    device_here = not str(config.hydra.launcher._target_).endswith(ELSEWHERE)
+    from kd_bench.runs.studies.pairs import Pairs
+
+    pairs = Pairs(device_here=not str(config.hydra.launcher._target_).endswith(ELSEWHERE))
+    composer = Composer(lambda point: GlobalHydra.instance().config_loader().load_sweep_config(config, point))
     before = HydraConfig.instance().cfg
-    built: dict[str, str | None] = {}
     try:
-        problems = {label: _problem(config, point, device_here, built) for label, point in points.items()}
+        problems = {label: _problem(composer, pairs, point) for label, point in points.items()}
     finally:
         HydraConfig.instance().cfg = before
     wrong = [f"{label}: {problem}" for label, problem in problems.items() if problem]
@@ -121,42 +128,29 @@ def _check(config: DictConfig, points: dict[str, list[str]]) -> None:
         raise ConfigError(f"{len(wrong)} of {len(points)} points are wrong, none was started: {'; '.join(wrong)}")
 
 
-def _problem(config: DictConfig, point: list[str], device_here: bool, built: dict[str, str | None]) -> str | None:
-    """Why a point is refused.
-
-    Args:
-        built: what became of configurations that differ in their seeds alone, which are built once.
-    """
-    from kd_bench.config.check import check
-    from kd_bench.config.explain import explain
-    from kd_bench.training.pair import build
-
+def _problem(composer: Composer, pairs: "Pairs", point: list[str]) -> str | None:
+    """Return why a point is refused; None if it is not."""
     application = GlobalHydra.instance().hydra
     try:
-        whole = GlobalHydra.instance().config_loader().load_sweep_config(config, point)
-        checked = check(as_task_sees(whole)).model_copy(update={"seed": 0})
+        cfg = composer(point)
+        if problem := next(problems(HydraConfig.instance().cfg), None):  # type: ignore[arg-type]  # Hydra types it as its schema
+            return problem
+        pairs.checked(cfg)
     except ConfigError as error:
         return str(error)
     except (HydraException, OmegaConfBaseException) as error:
         reason = explain(error, point)  # which composes, and so needs a Hydra of its own
         GlobalHydra.instance().hydra = application
         return reason
-    kind = checked.model_dump_json()
-    if kind not in built:
-        try:
-            build(checked, device_here)
-            built[kind] = None
-        except ConfigError as error:
-            built[kind] = str(error)
-    return built[kind]
+    return None
 
 
 def leave_outcome(failure: str | None = None, **result: Any) -> None:
-    """Write down what became of this job, wherever it ran.
+    """Write the outcome of this job to its file, wherever it ran.
 
     Args:
-        failure: why it failed; None if it has its record.
-        result: what a reader of a search looks for.
+        failure: the reason; None if the job has its record.
+        result: values for the readers of a search.
     """
     hydra = HydraConfig.get()
     searched = () if is_grid(hydra) else tuple(f"{key}=" for key in hydra.sweeper.params)
@@ -186,10 +180,10 @@ def hand_back(stop: Preempted) -> None:
 
 
 def failure_lines(sweep: Sweep, error: Exception | None) -> list[str]:
-    """One line for each cause, with the jobs that it befell; none if every job has its record.
+    """Return one line for each cause, with the jobs that failed of it; none if every job has its record.
 
     Args:
-        error: that ended the sweep: a launcher's, or the sweeper's.
+        error: the error of a launcher or sweeper that ended the sweep.
     """
     outcomes = _outcomes(sweep.folder)
     points = dict(enumerate(sweep.points)) if sweep.points else {n: str(each["point"]) for n, each in outcomes.items()}
@@ -207,7 +201,7 @@ def failure_lines(sweep: Sweep, error: Exception | None) -> list[str]:
 
 
 def _outcomes(folder: Path) -> dict[int, dict[str, Any]]:
-    """What the jobs left, by their numbers."""
+    """Return the outcomes of the jobs by their numbers."""
     files = {int(path.stem.removeprefix("job-")): path for path in folder.glob("job-*.json")}
     return {number: json.loads(path.read_text(encoding="utf-8")) for number, path in sorted(files.items())}
 
@@ -218,7 +212,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _words(error: Exception | None) -> str:
-    """The first line of a foreign error, without the empty ones before it."""
+    """Return the first line of a foreign error that is not empty."""
     if error is None:
         return "their processes are gone"
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")

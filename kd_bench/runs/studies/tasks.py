@@ -1,4 +1,4 @@
-"""A run of a study, how it went, and what its process says of it. Needs no torch."""
+"""The runs of a study, their outcomes, and the messages of their processes. Needs no torch."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -9,7 +9,7 @@ from kd_bench.results.records.states import State
 
 TaskState = State | Literal["waiting", "blocked", "refused"]
 FAILED: tuple[str, ...] = ("failed", "diverged", "oom", "stale", "blocked")
-UNFINISHED = (*FAILED, "preempted", "interrupted", "refused")  # has ended, and nobody can learn from it
+UNFINISHED = (*FAILED, "preempted", "interrupted", "refused")  # ended without a record to learn from
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task stands: ``cause`` is one line, ``top1`` of the test split in [0, 1], ``seconds`` of all attempts."""
+    """The outcome of a task so far: ``cause`` in one line, test ``top1`` in [0, 1], ``seconds`` of all attempts."""
 
     state: TaskState
     cause: str = ""
@@ -51,7 +51,7 @@ class Outcome:
 
 
 def first_outcome(task: Task) -> Outcome:
-    """How a task stands before anything has run."""
+    """Return the outcome of a task before anything has run."""
     return Outcome("refused" if task.refused else "waiting", task.refused, task.run_id)
 
 

@@ -1,4 +1,4 @@
-"""What happens in a process of its own: planning, and one run. The parent hears of it through a connection.
+"""The work of a process of its own: planning, or one run. Its messages go to the parent through a connection.
 
 Processes are forked from a server that has imported everything and started no thread, so that a run starts within a
 tenth of a second and takes nothing along when it dies.
@@ -34,7 +34,7 @@ def plan_job(connection: Connection, points: list[StudyRun], estimate: bool, ski
 
 
 def run_job(connection: Connection, cfg: DictConfig, role: Role, log: Path) -> None:
-    """Train one run and send what becomes of it."""
+    """Train one run; send its epochs and its result."""
 
     def listen() -> list[Callback]:
         return [Listener(lambda run_id, done, epochs: connection.send(Epoch(run_id, done, epochs)))]

@@ -10,10 +10,16 @@ from support.records import make_record, save, state_content
 
 from kd_bench.cli.main import main
 from kd_bench.errors import ConfigError, IntegrityError
-from kd_bench.runs.studies.progress import ProgressFile, read_status, study_file, summary_lines
+from kd_bench.runs.studies.grid import Study, open_study
+from kd_bench.runs.studies.progress import ProgressFile, read_status, summary_lines
 from kd_bench.runs.studies.tasks import Outcome, Task
 
 RUN_ID = "0123456789abcdef"
+
+
+def mine(runs) -> Study:
+    """A study without points, whose runs are in ``runs``."""
+    return Study("mine", runs, list)
 
 
 @pytest.fixture
@@ -30,7 +36,7 @@ def told(tmp_path, monkeypatch):
 
     def write(outcome: Outcome, pid: int | None = None) -> None:
         task = Task("key", "method kd, seed 0", None, "student")
-        file = ProgressFile(study_file(tmp_path, "mine"), "mine", [task])
+        file = ProgressFile(mine(tmp_path), [task])
         with monkeypatch.context() as patch:
             patch.setattr(os, "getpid", lambda: pid or os.getppid())
             file.update(task, outcome)
@@ -40,7 +46,7 @@ def told(tmp_path, monkeypatch):
 
 
 def state_of(runs) -> tuple[str, str, float | None]:
-    (task,) = read_status(runs, "mine").tasks
+    (task,) = read_status(mine(runs)).tasks
     return task.state, task.cause, task.top1
 
 
@@ -58,7 +64,7 @@ OUTCOMES = {
 def test_while_the_study_runs_its_own_process_knows(told, tmp_path, state):
     outcome = OUTCOMES[state]
     told(outcome)
-    status = read_status(tmp_path, "mine")
+    status = read_status(mine(tmp_path))
     assert state_of(tmp_path) == (outcome.state, outcome.cause, outcome.top1)
     assert status.ended() == (state not in ("waiting", "running"))
 
@@ -69,7 +75,7 @@ def test_when_its_process_is_gone_it_has_ended(told, tmp_path, gone, state):
     outcome = OUTCOMES[state]
     told(outcome, gone)
     expected = ("stale", "ended with the process of the study", None)
-    assert read_status(tmp_path, "mine").ended()
+    assert read_status(mine(tmp_path)).ended()
     assert state_of(tmp_path) == (expected if state == "running" else (outcome.state, outcome.cause, outcome.top1))
     told(Outcome("running"), gone)
     assert state_of(tmp_path) == expected
@@ -91,40 +97,40 @@ def test_a_record_is_the_truth(told, tmp_path, gone):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"study": "mine"}', "\x00" * 40])
 def test_a_damaged_file_is_one_line(told, tmp_path, content):
     told(OUTCOMES["running"])
-    study_file(tmp_path, "mine").write_text(content)
+    mine(tmp_path).status_file.write_text(content)
     with pytest.raises(IntegrityError, match="is not the status of a study") as caught:
-        read_status(tmp_path, "mine")
+        read_status(mine(tmp_path))
     assert "\n" not in str(caught.value)
 
 
 def test_a_study_that_was_never_started_says_how_to_start_it(tmp_path):
     with pytest.raises(ConfigError, match=r"study 'mine': not started yet, .* start it with: kd-bench study mine"):
-        read_status(tmp_path, "mine")
+        read_status(mine(tmp_path))
 
 
 def test_a_status_that_cannot_be_written_costs_a_warning(told, tmp_path):
     (tmp_path / "studies").mkdir()
-    study_file(tmp_path, "mine").mkdir()  # nothing can be renamed to it
+    mine(tmp_path).status_file.mkdir()  # nothing can be renamed to it
     with pytest.warns(UserWarning, match=r"mine\.json cannot be written: .*; kd-bench status is out of date"):
         told(OUTCOMES["running"])
 
 
 def test_a_line_says_how_a_run_stands(told, tmp_path):
     told(OUTCOMES["running"])
-    assert summary_lines(read_status(tmp_path, "mine").tasks) == [
+    assert summary_lines(read_status(mine(tmp_path)).tasks) == [
         "method kd, seed 0  running      epoch 3/60",
         "1 runs: 1 running",
     ]
     told(OUTCOMES["completed"])
-    line, _ = summary_lines(read_status(tmp_path, "mine").tasks)
+    line, _ = summary_lines(read_status(mine(tmp_path)).tasks)
     assert line == "method kd, seed 0  completed    test top-1 50.00 %  12.3 s"
     told(OUTCOMES["failed"])
-    assert summary_lines(read_status(tmp_path, "mine").tasks)[0] == "method kd, seed 0  failed       1.0 s  no luck"
+    assert summary_lines(read_status(mine(tmp_path)).tasks)[0] == "method kd, seed 0  failed       1.0 s  no luck"
 
 
 def test_the_command(told, tmp_path, gone, capsys):
     told(OUTCOMES["running"], gone)
-    os.rename(study_file(tmp_path, "mine"), study_file(tmp_path, "demo"))
+    os.rename(mine(tmp_path).status_file, open_study("demo", [f"paths.runs={tmp_path}"]).status_file)
     assert main(["status", "demo", f"paths.runs={tmp_path}"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "1 runs: 1 stale"
     assert main(["status", "demo", "--json", f"paths.runs={tmp_path}"]) == 0

@@ -8,6 +8,7 @@ import pytest
 from kd_bench.cli.main import main
 from kd_bench.results.records.record import RECORD_FILE, read_record
 from kd_bench.results.records.states import read_state
+from kd_bench.runs.studies.grid import open_study
 from kd_bench.runs.studies.progress import read_status
 
 # A method that ends its process in the way that its hyperparameter says, in its second step.
@@ -101,7 +102,7 @@ def test_failed_runs_are_named_and_the_next_call_does_what_is_left(failing, tmp_
     printed = capsys.readouterr()
     assert printed.err.startswith("kd-bench: 7 of 8 runs are not finished: method.how raises: ZeroDivisionError: ")
     assert len(printed.err.splitlines()) == 1
-    tasks = {way(task.label): task for task in read_status(runs, "failing").tasks}
+    tasks = {way(task.label): task for task in read_status(open_study(str(failing), [])).tasks}
     for name, (state, cause) in CAUSES.items():
         assert (tasks[name].state, tasks[name].cause[: len(cause)]) == (state, cause)
         assert any(line.startswith(f"method.how {name}") and state in line for line in printed.out.splitlines())

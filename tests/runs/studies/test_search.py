@@ -154,7 +154,7 @@ def test_an_extra_that_is_absent_is_named(command_line, monkeypatch, capsys, com
 
 @pytest.mark.parametrize("flag", ["--jobs=2", "--retry=1", "--timeout=3", "--dry-run", "--skip-refused", "--fail-fast"])
 def test_what_a_launcher_knows_nothing_of_is_refused(command_line, monkeypatch, capsys, flag):
-    monkeypatch.setattr("kd_bench.runs.studies.grid.is_for_hydra", lambda name, overrides: True)
+    monkeypatch.setattr("kd_bench.runs.studies.grid.is_in_this_process", lambda hydra: False)
     assert main(["study", "digits_families", flag]) == 2
     line = "not with hydra/launcher=... or a search, which have settings of their own"
     assert capsys.readouterr().err == f"kd-bench: {flag.partition('=')[0]}: {line}\n"
