@@ -1,4 +1,4 @@
-"""Records, checked."""
+"""The command ``check``: records held against themselves, each other and their files."""
 
 import argparse
 import json
@@ -15,6 +15,7 @@ EXAMPLE = "kd-bench check results/records --predictions runs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument(
         "records", nargs="+", type=Path, metavar="RECORD", help="files, or folders with records in them"
     )
@@ -36,6 +37,7 @@ def _recompute(record: "Record", path: Path) -> list[str]:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Print what was found in each record; return the exit code."""
     from kd_bench.results.checking.collection import check_records, counts, find_records, read_all
     from kd_bench.results.text.escape import visible
 

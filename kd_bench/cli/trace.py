@@ -1,4 +1,4 @@
-"""From a number to what made it."""
+"""The command ``trace``: from a number to the runs that made it."""
 
 import argparse
 import json
@@ -10,6 +10,7 @@ DEFAULT = (Path("runs"), Path("results/records"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument(
         "cell", metavar="CELL", help="a run id, or DATASET/TEACHER--STUDENT/METHOD[/seedK] as in results/records"
     )
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Print the runs of the cell; return the exit code."""
     from kd_bench.results.trace import as_text, facts, trace
 
     found = [folder for folder in DEFAULT if folder.is_dir()]

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd_bench.config.check import leaves
+from kd_bench.config.interpolations import leaves
 from kd_bench.errors import ConfigError, IntegrityError, nearest
 from kd_bench.results.checking.collection import find_records, known_records, read_all
 from kd_bench.results.records.command import command
 from kd_bench.results.records.directory import published_path
 from kd_bench.results.records.record import Record
-from kd_bench.results.statistics import estimate
+from kd_bench.results.statistics.intervals import estimate
 from kd_bench.results.text.escape import visible
 
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
@@ -34,7 +34,7 @@ class Traced:
 
 
 def trace(cell: str, folders: list[Path]) -> list[Traced]:
-    """The runs of a cell, by seed.
+    """Find the runs of a cell, by seed.
 
     Args:
         cell: a run id, or ``DATASET/TEACHER--STUDENT/METHOD`` as the folders in ``results/records`` are named, with
@@ -79,7 +79,7 @@ def _traced(path: Path, record: Record, problems: list[str]) -> Traced:
 
 
 def facts(traced: Traced) -> Facts:
-    """All that a run came from, with its command, for people and programs."""
+    """Collect all that a run came from, with its command, for people and programs."""
     record, names = traced.record, ("content_sha256", "train_samples", "validation_samples", "test_samples")
     selected, teacher = record.headline(), record.teacher
     beside = {name: (traced.path.parent / name).is_file() for name in record.artifacts}
@@ -100,7 +100,7 @@ def facts(traced: Traced) -> Facts:
             name: {"sha256": sha256, "beside_the_record": beside[name]} for name, sha256 in record.artifacts.items()
         },
         "environment": record.environment.model_dump(),
-        "hardware": record.hardware.model_dump(),
+        "hardware": record.hardware.model_dump(exclude_none=True),  # published records name no host
         "finished_at": record.times.finished_at.isoformat(),
         "command": traced.command,
     }
@@ -113,7 +113,7 @@ def _choices(record: Record) -> Mapping[str, str]:
 
 
 def as_text(cell: str, runs: list[Traced]) -> str:
-    """Runs that differ in nothing but their seed stand together: what they share is said once."""
+    """Write the facts of runs; those that differ in nothing but their seed stand together and share what is equal."""
     groups: dict[str, list[Traced]] = {}
     for run in runs:
         groups.setdefault(_identity(run.record), []).append(run)

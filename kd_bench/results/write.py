@@ -1,9 +1,10 @@
 """Leaderboards: a pure function of the records that runs leave. Imports no torch."""
 
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kd_bench.config.files import write_atomically
@@ -19,11 +20,8 @@ from kd_bench.results.leaderboard.pages.index import html_page
 from kd_bench.results.leaderboard.pages.run_page import run_page
 from kd_bench.results.leaderboard.spreadsheet import csv_text
 from kd_bench.results.leaderboard.summary import counts
-from kd_bench.results.leaderboard.terminal import terminal_table
 from kd_bench.results.records.load import load
 from kd_bench.results.records.record import Record
-
-__all__ = ["Board", "Leaderboard", "LeaderboardSummary", "read_leaderboard", "terminal_table", "write_leaderboard"]
 
 OUTPUTS = {
     "leaderboard.md": markdown,
@@ -32,6 +30,7 @@ OUTPUTS = {
     "leaderboard.tex": latex,
     "exemplars.csv": exemplars_text,
 }
+TABLES = ("leaderboard.md", "leaderboard.csv", "exemplars.csv")
 PAGE = "index.html"
 # Pages of more runs than this take longer than everything else together.
 MOST_RUN_PAGES = 500
@@ -39,7 +38,7 @@ MOST_RUN_PAGES = 500
 
 @dataclass(frozen=True)
 class LeaderboardSummary:
-    """What a leaderboard was built from, and the files that were written. ``str`` is one line of the counts."""
+    """The content of a leaderboard and the files that were written. ``str`` gives one line of the counts."""
 
     records: int
     unfinished: int
@@ -54,7 +53,7 @@ class LeaderboardSummary:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Thousands of records are millions of objects, none of them garbage; looking for it takes a fifth of the time."""
+    """Collect no garbage meanwhile: thousands of records are millions of objects: a fifth of the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -68,7 +67,7 @@ def _uninterrupted() -> Iterator[None]:
 
 @_uninterrupted()
 def read_leaderboard(records: Path) -> Leaderboard:
-    """Boards of everything below the directory ``records``.
+    """Build the boards of everything below the directory ``records``.
 
     Raises:
         ConfigError: there is no such directory.
@@ -90,30 +89,47 @@ def write_leaderboard(records: Path, out: Path, all_run_pages: bool = False) -> 
         ConfigError: there is no directory ``records``, or ``out`` cannot be created.
         IntegrityError: a file cannot be written.
     """
-    leaderboard = read_leaderboard(records)
+    leaderboard = build(load(records, sys.maxsize if all_run_pages else MOST_RUN_PAGES))
+    summary = _write(leaderboard, out, tuple(OUTPUTS))
+    found = leaderboard.collection.records
+    with_pages = all_run_pages or len(found) <= MOST_RUN_PAGES
+    write_atomically(out / PAGE, html_page(leaderboard, with_pages))
+    _write_run_pages(found if with_pages else (), out / RUN_FOLDER)
+    return replace(summary, files=(*summary.files, out / PAGE))
+
+
+@_uninterrupted()
+def write_tables(records: Path, out: Path) -> LeaderboardSummary:
+    """Write the boards that a repository keeps: Markdown and CSV; pages are made where they are looked at.
+
+    Raises:
+        ConfigError, IntegrityError: as ``write_leaderboard``.
+    """
+    return _write(build(load(records, 0)), out, TABLES)
+
+
+def _write(leaderboard: Leaderboard, out: Path, names: tuple[str, ...]) -> LeaderboardSummary:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"out: {out} cannot be created: {error.strerror}") from None
-    for name, render in OUTPUTS.items():
-        write_atomically(out / name, render(leaderboard))
+    for name in names:
+        write_atomically(out / name, OUTPUTS[name](leaderboard))
     found = leaderboard.collection
-    with_pages = all_run_pages or len(found.records) <= MOST_RUN_PAGES
-    write_atomically(out / PAGE, html_page(leaderboard, with_pages))
-    _write_run_pages(found.records if with_pages else (), out / RUN_FOLDER)
     return LeaderboardSummary(
         records=len(found.records),
         unfinished=found.unfinished,
         failed=found.failed,
         rejected=len(found.rejected),
         boards=leaderboard.boards,
-        files=tuple(out / name for name in (*OUTPUTS, PAGE)),
+        files=tuple(out / name for name in names),
     )
 
 
 def _write_run_pages(records: tuple[Record, ...], folder: Path) -> None:
-    """One page a run. They follow from the records, so they are not flushed to the disk one by one; pages of runs that
-    are gone are removed.
+    """Write one page for each run and remove the pages of runs that are gone.
+
+    Pages follow from the records, so they are not flushed to the disk one by one.
     """
     pages = {f"{record.run_id}.html": record for record in records}
     try:

@@ -20,8 +20,9 @@ from kd_bench.config.overrides import compose_run
 from kd_bench.evaluation.machine import code
 from kd_bench.results.leaderboard.pages.run_page import run_page
 from kd_bench.results.publish import publish
+from kd_bench.results.records.command import command
 from kd_bench.results.records.record import read_record
-from kd_bench.results.statistics import t_interval
+from kd_bench.results.statistics.intervals import t_interval
 from kd_bench.runs.lineage import locate
 
 OTHER = "another 'study', with = and {}"
@@ -85,12 +86,20 @@ def test_a_seed_may_be_named(there, cell, capsys):
 def test_the_command_is_that_run_and_no_other(there, capsys):
     """Composed again it has the recorded configuration, and with the data and weights at hand the recorded id."""
     for each in traced(capsys, CELL):
-        program, command, *overrides = shlex.split(each["command"])
-        assert (program, command) == ("kd-bench", "train")
+        program, name, *overrides = shlex.split(each["command"])
+        assert (program, name) == ("kd-bench", "train")
         record = read_record(Path(each["record"]))
         cfg = compose_run([*overrides, f"paths.runs={quoted(str(there / 'runs'))}"])
         assert check(cfg).recorded() == record.config
         assert locate(cfg) == record.run_id
+        assert command(record.model_copy(update={"overrides": None})) == each["command"], "and found for older records"
+
+
+def test_runs_say_how_they_were_chosen_and_nothing_is_composed_to_trace_them(there, capsys, monkeypatch):
+    monkeypatch.setattr("kd_bench.results.records.command.composed_choices", None)
+    monkeypatch.setattr("kd_bench.results.records.command._composed", None)
+    assert all(read_record(path).overrides for path in Path("runs").glob("*/record.json"))
+    assert len(traced(capsys, CELL)) == 3
 
 
 def test_the_page_of_a_run_shows_the_same_command(there, capsys):

@@ -10,7 +10,7 @@ RELATIVE = 1e-9
 
 
 def class_problems(metrics: SelectedMetrics, dataset: DatasetInfo) -> Iterator[str]:
-    """Of what is measured class by class, if it is."""
+    """Find contradictions in what is measured class by class, if it is."""
     if metrics.classes is not None:
         yield from (f"classes.{problem}" for problem in _counts(metrics, metrics.classes, dataset))
     if metrics.exemplars is not None:

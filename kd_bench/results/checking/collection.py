@@ -9,12 +9,14 @@ from kd_bench.config.files import file_sha256
 from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.results.checking.consistency import is_plain_name
 from kd_bench.results.checking.known import Known, measured_problems
+from kd_bench.results.records.command import differing
+from kd_bench.results.records.curves import Curves, table_of
 from kd_bench.results.records.directory import PREDICTIONS_FILE
 from kd_bench.results.records.load import PUBLISHED_FILES
 from kd_bench.results.records.record import RECORD_FILE, Record, parsed_record
 from kd_bench.results.records.supplement import supplement_path, with_supplement
 
-# What a record is worth as evidence, from the best to the worst. Set here, from what is at hand, each time anew: what a
+# The worth of a record as evidence, from the best to the worst. Set here, from what is at hand, each time anew: what a
 # record says of itself does not count.
 #   reproduced  trained again with the same result; `kd-bench verify --retrain` alone says so
 #   checked     its files are at hand and unchanged, and the metrics follow from the predictions
@@ -37,7 +39,7 @@ class Checked:
 
 
 def find_records(paths: Iterable[Path]) -> list[Path]:
-    """Records among files and below folders, each once. In folders those that boards read.
+    """Find records among files and below folders, each once; in folders those that boards read.
 
     Raises:
         ConfigError: a path that does not exist, or no record at all.
@@ -63,7 +65,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def read_all(paths: Iterable[Path]) -> list[Checked]:
-    """Records with the problems of their format, if they have any."""
+    """Read records, with the problems of their format if they have any."""
     return [_read(path) for path in paths]
 
 
@@ -78,6 +80,7 @@ def _read(path: Path) -> Checked:
 
 
 def known_records(read: Iterable[Checked]) -> Known:
+    """Let the valid ones of these records know each other."""
     return Known((each.path, each.record) for each in read if each.record is not None)
 
 
@@ -85,32 +88,49 @@ def check_records(read: list[Checked], recompute: Recompute, predictions: Path |
     """Hold each record against itself, the others and its files.
 
     Args:
-        recompute: which metrics of a record do not follow from a file of predictions.
+        recompute: lists the metrics of a record that do not follow from a file of predictions.
         predictions: folder with ``<run id>/predictions.safetensors`` for records that have none beside them.
     """
-    known = known_records(read)
+    known, curves = known_records(read), Curves()
     for each in read:
-        yield each if each.record is None else _checked(each, each.record, known, recompute, predictions)
+        yield each if each.record is None else _checked(each, each.record, known, curves, recompute, predictions)
 
 
-def _checked(one: Checked, record: Record, known: Known, recompute: Recompute, predictions: Path | None) -> Checked:
+def _checked(
+    one: Checked, record: Record, known: Known, curves: Curves, recompute: Recompute, predictions: Path | None
+) -> Checked:
     folder = one.path.parent
     if predictions is not None and not (folder / PREDICTIONS_FILE).is_file():
         folder = predictions / record.run_id
     damaged, missing = artifact_problems(record, folder)
-    problems = [*known.problems(one.path, record), *damaged]
+    record, of_curves, notes = _with_curves(one.path, record, curves)
+    problems = [*known.problems(one.path, record), *damaged, *of_curves]
     record, added = _supplemented(one.path, record)
     if problems := [*problems, *added]:
         return replace(one, problems=tuple(problems), tier="damaged")
+    notes += [f"to compose to its configuration, its overrides lack {each}" for each in differing(record)[:1]]
     if PREDICTIONS_FILE not in record.artifacts or PREDICTIONS_FILE in missing:
-        return replace(one, note=f"{PREDICTIONS_FILE} is not at hand")
+        return replace(one, note="; ".join([*notes, f"{PREDICTIONS_FILE} is not at hand"]))
     if problems := recompute(record, folder / PREDICTIONS_FILE):
         return replace(one, problems=tuple(problems), tier="damaged")
-    return replace(one, tier="checked", note=f"without {', '.join(missing)}" if missing else "")
+    notes += [f"without {', '.join(missing)}"] if missing else []
+    return replace(one, tier="checked", note="; ".join(notes))
+
+
+def _with_curves(path: Path, record: Record, curves: Curves) -> tuple[Record, list[str], list[str]]:
+    """Return the record with its learning curves, what is wrong with these, and notes: that they are missing."""
+    if record.history_sha256 is None:
+        return record, [], []
+    if not (table := table_of(path, record)).exists():
+        return record, [], [f"{table.name} is not at hand"]
+    try:
+        return curves.attached(path, record), [], []
+    except IntegrityError as error:
+        return record, [f"history: {error}"], []
 
 
 def _supplemented(path: Path, record: Record) -> tuple[Record, list[str]]:
-    """The record with what was measured later, and what is wrong about that."""
+    """Return the record with what was measured later, and what is wrong about that."""
     try:
         whole = with_supplement(path, record)
     except IntegrityError as error:
@@ -123,7 +143,7 @@ def _supplemented(path: Path, record: Record) -> tuple[Record, list[str]]:
 
 
 def artifact_problems(record: Record, folder: Path) -> tuple[list[str], list[str]]:
-    """Files in ``folder`` that are not those of the record, and names of files that are not there."""
+    """List files in ``folder`` that are not those of the record, and names of files that are not there."""
     damaged, missing = [], []
     for name, sha256 in record.artifacts.items():
         path = folder / name
@@ -135,6 +155,6 @@ def artifact_problems(record: Record, folder: Path) -> tuple[list[str], list[str
 
 
 def counts(checked: Iterable[Checked]) -> Mapping[Tier, int]:
-    """How many records have each tier, from the best to the worst."""
+    """Count the records of each tier, from the best to the worst."""
     tiers = [each.tier for each in checked]
     return {tier: tiers.count(tier) for tier in TIERS if tier in tiers}

@@ -1,23 +1,24 @@
-"""What a record says of its configuration, read as plain data. Needs no torch."""
+"""The configuration of a record, checked as plain data. Needs no torch."""
 
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Any
 
-from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from kd_bench.config.check import INSTANTIATION_KEYS, allowed_targets, leaves, slot_of
-from kd_bench.config.overrides import composed_choices
+from kd_bench.config.check import INSTANTIATION_KEYS, allowed_targets, slot_of
+from kd_bench.config.interpolations import leaves
 from kd_bench.config.schema import RunConfig
 from kd_bench.results.records.fingerprint import fingerprint
 from kd_bench.results.records.record import Record, problems_in
 
+# Parts that records leave out, with values that do not matter.
+LEFT_OUT: dict[str, Any] = {"paths": {"runs": "runs", "data": "data"}, "logger": {}}
+
 
 def config_problems(record: Record) -> list[str]:
-    """What no composed configuration can hold: foreign targets, interpolations, unknown keys, values out of range."""
+    """List what no composed configuration can hold: foreign targets, interpolations, unknown keys, wrong values."""
     plugins = record.config.get("plugins")
     modules = [name for name in plugins if isinstance(name, str)] if isinstance(plugins, list) else []
     problems = [
@@ -55,28 +56,20 @@ def _target_problem(key: str, value: Any, plugins: list[str]) -> str:
 
 
 def recorded_config(record: Record) -> RunConfig:
-    """The configuration of a record. What records leave out, such as paths, is as it ships.
+    """Return the configuration of a record as far as records hold it.
 
     Raises:
         ValidationError: it is none.
     """
-    return RunConfig.model_validate({**_left_out(), **record.config})
-
-
-@cache
-def _left_out() -> dict[str, Any]:
-    container = OmegaConf.to_container(composed_choices([]), resolve=True)
-    assert isinstance(container, dict)
-    recorded = RunConfig.model_validate(container).recorded()
-    return {str(name): value for name, value in container.items() if name not in recorded}
+    return RunConfig.model_validate({**LEFT_OUT, **record.config})
 
 
 def expected_run_id(record: Record, weights_of: Callable[[str], str | None]) -> str | None:
-    """The fingerprint of what the record says of its configuration, data and teachers.
+    """Compute the run id from what the record says of its configuration, data and teachers.
 
     Args:
         record: one without problems in its configuration.
-        weights_of: hash of the weights of a run, None if it is not known.
+        weights_of: returns the hash of the weights of a run, None if it is not known.
 
     Returns:
         None where it cannot be said: the weights of an earlier run are not known, or the method comes from a plugin,
@@ -103,7 +96,7 @@ def _teacher_weights(
 
 
 def _members(source: str, together: str, weights_of: Callable[[str], str | None]) -> Iterator[str | None]:
-    """Of an ensemble, whose own hash is that of its members' hashes."""
+    """Yield the hashes of an ensemble's members, whose hash together is the ensemble's own."""
     hashes = [weights_of(run_id) for run_id in source.split(", ")]
     joined = " ".join(each or "" for each in hashes)
     known = None not in hashes and hashlib.sha256(joined.encode()).hexdigest() == together

@@ -1,11 +1,11 @@
-"""What of a record contradicts the rest of it. Needs no torch."""
+"""Contradictions between the parts of a record. Needs no torch."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import PurePath
 from typing import Any
 
-from kd_bench.config.check import leaves
+from kd_bench.config.interpolations import leaves
 from kd_bench.results.records.record import RECORD_FILE, Record
 from kd_bench.results.records.states import now
 from kd_bench.results.text.escape import visible
@@ -31,8 +31,8 @@ CONFIGURED = {
 
 
 def consistency_problems(record: Record) -> list[str]:
-    """Contradictions between the parts of a record, its measurements left out."""
-    content = record.model_dump()
+    """List contradictions between the parts of a record, its measurements left out."""
+    content = record.model_dump(exclude={"overrides"})  # held against the configuration, whose texts are looked at
     return [
         *_text_problems(content),
         *_number_problems(content),
@@ -45,7 +45,7 @@ def consistency_problems(record: Record) -> list[str]:
 
 
 def _text_problems(content: dict[str, Any]) -> Iterator[str]:
-    """Texts that no board can show as they are. Markup is none of these: boards escape it."""
+    """Find texts that no board can show as they are. Markup is none of these: boards escape it."""
     for key, value in leaves(content):
         if visible(key) != key:
             yield f"{key}: its name has hidden characters"
@@ -92,7 +92,7 @@ def _dataset_problems(record: Record) -> Iterator[str]:
 
 
 def _origin_problems(record: Record) -> Iterator[str]:
-    """Where the weights came from: one run or a file, code that is known or not."""
+    """Check where the weights came from: one run or a file, code that is known or not."""
     imported = record.imported_from is not None
     if imported != (record.times.train_seconds is None):
         yield f"imported_from={record.imported_from!r}: but times.train_seconds={record.times.train_seconds}"
@@ -121,7 +121,7 @@ def _time_problems(record: Record) -> Iterator[str]:
 
 
 def _aware(time: datetime) -> datetime:
-    """A time without a zone is taken as UTC, as boards do."""
+    """Take a time without a zone as UTC, as boards do."""
     return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
@@ -132,5 +132,5 @@ def _artifact_problems(record: Record) -> Iterator[str]:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a text names a file in a folder and cannot lead out of it, on any operating system."""
+    """Tell whether a text names a file in a folder and cannot lead out of it, on any operating system."""
     return name not in ("", ".", "..") and not set(name) & set("/\\:\0") and PurePath(name).name == name

@@ -1,4 +1,4 @@
-"""What of a full evaluation contradicts the rest of it, or its record. Needs no torch."""
+"""Contradictions of a full evaluation to itself or to its record. Needs no torch."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ Table = Mapping[str, Sequence[float]]
 
 
 def full_problems(record: Record) -> list[str]:
-    """Impossible values and combinations in what was measured beyond predictions, if anything was."""
+    """List impossible values and combinations in what was measured beyond predictions, if anything was."""
     if record.full is None:
         return []
     return [f"full.{problem}" for problem in _problems(record, record.full)]
@@ -33,7 +33,7 @@ def _problems(record: Record, full: FullEvaluation) -> Iterator[str]:
 
 
 def _corruption_problems(record: Record, found: Corruptions) -> Iterator[str]:
-    """The means follow from the table, and the images that are not corrupted are those of the test split."""
+    """Check that the means follow from the table, and that images without corruption are those of the test split."""
     tables = {"top1": found.top1, "teacher_top1": found.teacher_top1}
     for name, table in tables.items():
         if table is None:
@@ -116,7 +116,7 @@ def _within(ratio: Ratio) -> bool:
 
 
 def _of_teacher(full: FullEvaluation) -> list[str]:
-    """Names of what cannot be without a teacher."""
+    """List the names of what cannot be without a teacher."""
     corruptions = {f"{name}.teacher_top1": getattr(full, name) for name in ("corruptions", "cifar_c")}
     found = {
         "embedding_cka": full.embedding_cka,

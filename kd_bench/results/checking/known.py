@@ -1,4 +1,4 @@
-"""What records that are looked at together know of each other. Needs no torch."""
+"""Records that are looked at together, and what they know of each other. Needs no torch."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -7,6 +7,8 @@ from kd_bench.results.checking.configuration import config_problems, expected_ru
 from kd_bench.results.checking.consistency import consistency_problems
 from kd_bench.results.checking.full_evaluation import full_problems
 from kd_bench.results.checking.measurements import measurement_problems
+from kd_bench.results.records.command import unfounded
+from kd_bench.results.records.compact import are_copies
 from kd_bench.results.records.directory import published_path
 from kd_bench.results.records.load import PUBLISHED_FILES
 from kd_bench.results.records.record import RECORD_FILE, Record
@@ -23,11 +25,12 @@ class Known:
             self._by_weights.setdefault(record.student.weights_sha256, []).append((path, record))
 
     def problems(self, path: Path, record: Record) -> list[str]:
-        """Everything in one of them that cannot be, all of it at once; the files beside it are not looked at."""
+        """List everything in one of them that cannot be; the files beside it are not looked at."""
         of_config = config_problems(record)
         return [
             *consistency_problems(record),
             *of_config,
+            *unfounded(record),
             *measured_problems(record),
             *([] if of_config else self._run_id_problems(record)),
             *_place_problems(path, record),
@@ -47,10 +50,9 @@ class Known:
             yield f"run_id={record.run_id}: its configuration, data and teacher weights are those of run {expected}"
 
     def _conflicts(self, path: Path, record: Record) -> Iterator[str]:
-        """Copies that differ, and one network under two seeds. Pairs may share a network of one seed, imports any."""
-        content = record.model_dump_json()
+        """Find copies that differ, and a network under two seeds. Pairs may share one of the same seed, imports any."""
         for other, copy in self._by_id[record.run_id]:
-            if other != path and copy.model_dump_json() != content:
+            if other != path and not are_copies((record, copy)):
                 yield f"run_id={record.run_id}: is also that of another record, {other}"
         for other, twin in self._by_weights[record.student.weights_sha256]:
             imported = record.imported_from or twin.imported_from
@@ -69,12 +71,12 @@ class Known:
 
 
 def measured_problems(record: Record) -> list[str]:
-    """Of all numbers of a record."""
+    """List what is wrong with the numbers of a record."""
     return [*measurement_problems(record), *full_problems(record)]
 
 
 def _place_problems(path: Path, record: Record) -> Iterator[str]:
-    """A run's folder is its id; a published record stands where its contents say."""
+    """Check that a run's folder is named by its id and a published record stands where its contents say."""
     parts = path.absolute().parts
     if path.name == RECORD_FILE:
         folder = parts[-2]

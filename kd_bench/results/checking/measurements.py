@@ -1,4 +1,4 @@
-"""What of the measured numbers of a record cannot be. Needs no torch.
+"""Measured numbers of a record that cannot be. Needs no torch.
 
 Shares of N samples are whole numbers over N, so that flips, agreement and accuracies bind each other exactly.
 """
@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from kd_bench.config.check import leaves
+from kd_bench.config.interpolations import leaves
 from kd_bench.results.checking.class_counts import class_problems
 from kd_bench.results.records.measured import SelectedMetrics, SplitMetrics
 from kd_bench.results.records.record import Record
@@ -22,7 +22,7 @@ OF_TEACHER = ("teacher_agreement", "negative_flips", "positive_flips")
 
 @dataclass(frozen=True)
 class Sample:
-    """What is known of a split beside its metrics. ``teacher``: how many samples the teacher gets right."""
+    """The facts about a split beside its metrics. ``teacher``: how many samples the teacher gets right."""
 
     size: int
     classes: int
@@ -31,7 +31,7 @@ class Sample:
 
 
 def measurement_problems(record: Record) -> list[str]:
-    """Impossible values and combinations in metrics and history."""
+    """List impossible values and combinations in metrics and history."""
     selected = {rule: each for rule, each in record.metrics if each is not None}
     problems: list[str] = []
     for rule, metrics in selected.items():
@@ -44,7 +44,7 @@ def measurement_problems(record: Record) -> list[str]:
 
 
 def _sample(record: Record, selected: Mapping[str, SelectedMetrics], split: str) -> Sample:
-    """The teacher's test accuracy stands in the record; on other splits it follows from the retention."""
+    """Take the teacher's test accuracy from the record; on other splits it follows from the retention."""
     size = getattr(record.dataset, f"{split}_samples")
     teacher = None
     if record.teacher is not None and split == "test":
@@ -57,7 +57,7 @@ def _sample(record: Record, selected: Mapping[str, SelectedMetrics], split: str)
 
 
 def split_problems(metrics: SplitMetrics, sample: Sample) -> Iterator[str]:
-    """Of the metrics of one split, each with its name."""
+    """Find what is wrong with the metrics of one split, each problem with the name of its metric."""
     counts = {}
     for name in SHARES:
         value = getattr(metrics, name)
@@ -88,7 +88,7 @@ def _has(sample: Sample) -> str:
 
 
 def _teacher_problems(metrics: SplitMetrics, counts: dict[str, int], sample: Sample) -> Iterator[str]:
-    """Retention, flips and agreement against both numbers of right answers."""
+    """Hold retention, flips and agreement against both numbers of right answers."""
     student, teacher, size = counts["top1"], sample.teacher, sample.size
     if teacher is None or not counts.keys() >= set(OF_TEACHER):
         return
@@ -123,7 +123,7 @@ def _epoch_problems(record: Record, selected: Mapping[str, SelectedMetrics]) -> 
 
 
 def planned_epochs(record: Record) -> int | None:
-    """Epochs of all stages by the configuration; None where a plugin's method may have stages of its own."""
+    """Return the epochs of all stages by the configuration; None where a plugin's method may have its own stages."""
     if record.imported_from is not None:
         return 0
     if record.config.get("plugins"):
@@ -135,6 +135,8 @@ def planned_epochs(record: Record) -> int | None:
 
 
 def _history_problems(record: Record, selected: Mapping[str, SelectedMetrics]) -> Iterator[str]:
+    if record.history_sha256 is not None:  # it lies in a table that is not at hand
+        return
     epochs = [row.get("epoch") for row in record.history]
     if epochs != list(range(1, record.metrics.last.epoch + 1)):
         yield f"history: has the epochs {_abridged(epochs)}, not 1 to {record.metrics.last.epoch}"
@@ -154,7 +156,10 @@ def _abridged(epochs: list[float | None]) -> str:
 
 
 def _choice_problems(record: Record, rule: str, epoch: int, watched: str) -> Iterator[str]:
-    """The highest top-1; of equals the lower loss, then the earlier epoch. The first stage of two is no candidate."""
+    """Check that the epoch has the highest top-1; of equals the lower loss, then the earlier one.
+
+    Epochs of the first stage of two are no candidates.
+    """
     recipe = record.config.get("recipe")
     length = recipe.get("epochs") if isinstance(recipe, dict) else None
     rows = record.history[-length:] if isinstance(length, int) and length > 0 else record.history
@@ -167,7 +172,7 @@ def _choice_problems(record: Record, rule: str, epoch: int, watched: str) -> Ite
 
 
 def _curve_problems(record: Record, where: str, value: float, said: float | None) -> Iterator[str]:
-    """The number of an epoch in the history and as evaluated afterwards."""
+    """Compare the number of an epoch in the history with that evaluated afterwards."""
     trainer = record.config.get("trainer")
     trainer = trainer if isinstance(trainer, dict) else {}
     kind = trainer.get("accelerator"), trainer.get("precision"), trainer.get("devices", 1)

@@ -1,52 +1,138 @@
-"""The command that makes a recorded run again: the choices and overrides that compose to its configuration."""
+"""The command that makes a recorded run again: the choices and overrides that compose to its configuration.
+
+A record has them since it was written. Those of older records are found by composing.
+"""
 
 import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
 
-from kd_bench.config.check import leaves
 from kd_bench.config.composition import choices, quoted
+from kd_bench.config.interpolations import UNRECORDED
 from kd_bench.config.overrides import composed_choices
 from kd_bench.config.paths import CONF
 from kd_bench.config.schema import EvaluationConfig, RunConfig, TuningConfig
 from kd_bench.errors import ConfigError
 from kd_bench.results.records.record import Record
 
-_NAME = re.compile(r"[A-Za-z_]\w*")  # what a dotted key is made of
+_NAME = re.compile(r"[A-Za-z_]\w*")  # a part of a dotted key
+_CHOICE = re.compile(r"\w[\w.-]*")
 _DICTIONARY_KEY = re.compile(r"[A-Za-z_][\w.]*")
-_WORD = re.compile(r"[A-Za-z_][\w./-]*")  # what needs no quotes
+_WORD = re.compile(r"[A-Za-z_][\w./-]*")  # a text that needs no quotes
 _OTHER_VALUES = ("null", "true", "false", "nan", "inf")
-# What the first records lack.
+_GROUPS = ("dataset", "teacher", "student", "method", "recipe", "trainer")
+_TO_FILL_IN = "FOLDER"
+_NOWHERE = object()
+# Sections that the first records lack.
 _LATER = {"evaluation": EvaluationConfig().model_dump(), "tuning": TuningConfig().model_dump()}
-# What `kd-bench import` sets by itself.
+# Keys that `kd-bench import` sets by itself.
 _BY_IMPORT = ("teacher", "student", "student.name", "method", "seed", "names.method", "names.recipe")
 
 
 def command(record: Record) -> str:
-    """A line for a shell. Where the data lie on this machine is left to fill in if there is no default.
+    """Return a line for a shell. Where the data lie on this machine is left to fill in if there is no default.
 
     Raises:
-        ConfigError: the configuration cannot be written as overrides.
+        ConfigError: the record names overrides that its configuration does not have, or it names none and its
+            configuration cannot be written as overrides.
     """
-    overrides = overrides_of(record.config)
-    overrides += [f"{key}=FOLDER" for key in sorted(_unset(tuple(_choices(record.config))) - _keys(overrides))]
+    if problems := unfounded(record):
+        raise ConfigError(problems[0])
+    overrides = record.overrides if record.overrides is not None else _to_repeat(record.config)
     if record.imported_from is None:
         return shlex.join(["kd-bench", "train", *overrides])
-    kept = [override for override in overrides if override.lstrip("+~").partition("=")[0] not in _BY_IMPORT]
+    kept = [override for override in overrides if _key(override) not in _BY_IMPORT]
     return shlex.join(["kd-bench", "import", record.imported_from, "--model", record.student.name, *kept])
 
 
+def to_record(config: Mapping[str, Any]) -> list[str] | None:
+    """Return what a new record says of its choices; None if its configuration cannot be written as overrides.
+
+    Args:
+        config: ``Record.config``, as it will be.
+    """
+    try:
+        return _to_repeat(json.loads(json.dumps(config)))
+    except ConfigError:
+        return None
+
+
+def unfounded(record: Record) -> list[str]:
+    """List problems of overrides that a record names and that its configuration does not have; nothing is composed.
+
+    Anybody may write a record, and commands are copied into shells: an override may name a choice, or give a key the
+    value that it has in the configuration.
+    """
+    return [
+        f"overrides: {override!r} is not what the configuration says"
+        for override in record.overrides or ()
+        if not _is_founded(override, record.config)
+    ]
+
+
+def _is_founded(override: str, config: Mapping[str, Any]) -> bool:
+    prefix, (key, given, value) = override[:1], override.lstrip("+~").partition("=")
+    if override in (f"{group}={value}" for group in _GROUPS):
+        return _CHOICE.fullmatch(value) is not None
+    recorded: Any = config
+    for name in key.split("."):
+        recorded = recorded.get(name, _NOWHERE) if isinstance(recorded, Mapping) else _NOWHERE
+    if recorded is _NOWHERE:
+        removed = override == f"~{key}" and key.split(".")[0] in config
+        return removed or (key in UNRECORDED and override == f"{key}={_TO_FILL_IN}")
+    if prefix == "~" or not given:
+        return False
+    try:
+        return value in (literal(recorded), literal(_odd(recorded)))
+    except ConfigError:
+        return False
+
+
+def differing(record: Record) -> list[str]:
+    """List what the overrides of a record lack to compose to its configuration; empty if it names none.
+
+    The shipped choices may have changed since the record was written.
+    """
+    if record.overrides is None:
+        return []
+    # The seeds of a cell differ in nothing else, and composing takes time.
+    overrides = tuple(each for each in record.overrides if _key(each) != "seed")
+    return list(_differing(overrides, json.dumps({**record.config, "seed": 0})))
+
+
+@lru_cache(maxsize=256)
+def _differing(overrides: tuple[str, ...], recorded: str) -> tuple[str, ...]:
+    chosen = tuple(each for each in overrides if _key(each) in _GROUPS)
+    others = tuple(each for each in overrides if _key(each) not in _GROUPS)
+    try:
+        composed = _recorded(chosen, (*others, "seed=0"))
+        found = list(_differences(composed, json.loads(recorded), composed, ""))
+    except ConfigError as error:
+        return (str(error),)
+    return tuple(each for each in found if not each.startswith("~"))  # a key that came later
+
+
+def _to_repeat(recorded: Mapping[str, Any]) -> list[str]:
+    overrides = overrides_of(recorded)
+    unset = OmegaConf.missing_keys(_composed(tuple(_choices(recorded)))) - {_key(each) for each in overrides}
+    return overrides + [f"{key}={_TO_FILL_IN}" for key in sorted(unset)]
+
+
 def overrides_of(recorded: Mapping[str, Any]) -> list[str]:
-    """Choices and overrides whose composition has the recorded values.
+    """Find choices and overrides whose composition has the recorded values.
 
     Values that follow from others, such as the length of a schedule from the number of epochs, are overridden only
     where they differ from what follows: a teacher that is trained first, for other epochs, depends on it.
@@ -55,37 +141,31 @@ def overrides_of(recorded: Mapping[str, Any]) -> list[str]:
         recorded: ``Record.config``, without problems.
 
     Raises:
-        ConfigError: there are no such overrides, with the key that they fail at.
+        ConfigError: there are no such overrides; the message begins with the key that they fail at.
     """
-    lacking = {"evaluation": EvaluationConfig().model_dump(), "tuning": TuningConfig().model_dump()}
-    recorded = {**lacking, **recorded}  # which the first records lack
+    recorded = {**_LATER, **recorded}
     written = _written(tuple(_choices(recorded)))
-    if _refers_to_seed(written):
-        return _found(recorded)
-    # The seeds of a cell differ in nothing else, and composing takes a tenth of a second.
+    # The seeds of a cell differ in nothing else, no shipped value refers to them, and composing takes time.
     other = written["seed"] + 1
-    shared = _found_once(json.dumps({**recorded, "seed": other}))
+    shared = _found(json.dumps({**recorded, "seed": other}))
     own = [] if recorded["seed"] == written["seed"] else [f"seed={literal(recorded['seed'])}"]
     return [each for override in shared for each in (own if override == f"seed={other}" else [override])]
 
 
 @lru_cache(maxsize=256)
-def _found_once(recorded: str) -> tuple[str, ...]:
-    return tuple(_found(json.loads(recorded)))
-
-
-def _found(recorded: dict[str, Any]) -> list[str]:
+def _found(text: str) -> tuple[str, ...]:
+    recorded = json.loads(text)
     choices = tuple(_choices(recorded))
     overrides = tuple(_changed(_written(choices), recorded, ""))
     written = _container(_with(choices, overrides), resolve=False)
     more = tuple(_differences(_recorded(choices, overrides), recorded, written, ""))
     if more and (left := list(_differences(_recorded(choices, overrides + more), recorded, written, ""))):
         raise ConfigError(f"{left[0]}: cannot be given as an override")
-    return [*choices, *overrides, *more]
+    return (*choices, *overrides, *more)
 
 
 def _choices(recorded: Mapping[str, Any]) -> list[str]:
-    """One file a group: the one that the record names, or the nearest. Groups without one keep their default."""
+    """Name one file for each group: the recorded one, or the nearest. Groups without one keep their default."""
     names, teacher = recorded["names"], recorded["teacher"]
     ensemble = "ensemble" if teacher["members"] else teacher["name"] or "none"
     wanted = {
@@ -100,7 +180,7 @@ def _choices(recorded: Mapping[str, Any]) -> list[str]:
 
 
 def _named_or_nearest(group: str, name: str, node: Mapping[str, Any], part: str) -> str:
-    """The choice of that name; else, of those with the same ``_target_``, the one that differs least."""
+    """Return the choice of that name; else, of those with the same ``_target_``, the one that differs least."""
     if name in choices(group):
         return name
     target = (node[part] if part else node)["_target_"]
@@ -121,21 +201,32 @@ def _file(group: str, choice: str) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _composed(choices: tuple[str, ...]) -> DictConfig:
-    """The runs of a cell share their choices."""
-    return composed_choices(list(choices))
+    """Compose the choices that the runs of a cell share."""
+    with _undisturbed():
+        return composed_choices(list(choices))
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Leave Hydra's own application, in which a run may write its record, as it is."""
+    application, config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = application, config
 
 
 @lru_cache(maxsize=64)
 def _written(choices: tuple[str, ...]) -> dict[str, Any]:
-    """As it stands in the files: interpolations are not resolved."""
+    """Return the values as they stand in the files: interpolations are not resolved."""
     return _container(_composed(choices), resolve=False)
 
 
 def _with(choices: tuple[str, ...], overrides: tuple[str, ...]) -> DictConfig:
-    """What they compose to. Hydra's own function overrides values in what it has composed of the choices already.
+    """Let Hydra's own function override values in what it has composed of the choices already.
 
     Raises:
-        ConfigError: an override that it does not take.
+        ConfigError: it does not take an override.
     """
     cfg = _composed(choices).copy()
     try:
@@ -147,20 +238,14 @@ def _with(choices: tuple[str, ...], overrides: tuple[str, ...]) -> DictConfig:
 
 
 def _recorded(choices: tuple[str, ...], overrides: tuple[str, ...]) -> dict[str, Any]:
-    return RunConfig.model_validate(_container(_with(choices, overrides), resolve=True)).recorded()
+    try:
+        return RunConfig.model_validate(_container(_with(choices, overrides), resolve=True)).recorded()
+    except (ValidationError, OmegaConfBaseException) as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
 
 
-def _unset(choices: tuple[str, ...]) -> set[str]:
-    """Keys that have no value in the files."""
-    return set(OmegaConf.missing_keys(_composed(choices)))
-
-
-def _keys(overrides: list[str]) -> set[str]:
-    return {override.lstrip("+~").partition("=")[0] for override in overrides}
-
-
-def _refers_to_seed(written: dict[str, Any]) -> bool:
-    return any("seed" in value for _, value in leaves(written) if _interpolated(value))
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
 
 
 def _container(cfg: DictConfig, resolve: bool) -> dict[str, Any]:
@@ -170,7 +255,7 @@ def _container(cfg: DictConfig, resolve: bool) -> dict[str, Any]:
 
 
 def _changed(written: Any, recorded: Any, key: str) -> Iterator[str]:
-    """Overrides of the values that stand in the chosen files as such and not as interpolations."""
+    """Yield overrides of the values that stand in the chosen files as such and not as interpolations."""
     if isinstance(written, dict) and isinstance(recorded, Mapping):
         for name in sorted(written.keys() & recorded.keys()):
             yield from _changed(written[name], recorded[name], f"{key}.{name}" if key else name)
@@ -185,33 +270,38 @@ def _interpolated(value: Any) -> bool:
 
 
 def _differences(base: Any, recorded: Any, written: Any, key: str) -> Iterator[str]:
-    """Overrides that lead from ``base`` to ``recorded``.
+    """Yield overrides that lead from ``base`` to ``recorded``.
 
     Args:
-        written: what the configuration has of this part, without the defaults of its schema.
+        written: the part of the configuration as it stands in files and overrides, without defaults of its schema.
     """
     if not isinstance(base, dict) or not isinstance(recorded, Mapping):
         if not _equal(base, recorded):
             yield f"{key}={literal(recorded)}"
         return
-    odd: dict[str, Any] = {}
     for name in sorted(base.keys() | recorded.keys()):
         path = f"{key}.{name}" if key else name
         exists = isinstance(written, dict) and name in written
         if name not in recorded:
             yield f"~{path}"
         elif not _NAME.fullmatch(name):
-            odd |= {} if name in base and _equal(base[name], recorded[name]) else {name: recorded[name]}
+            continue
         elif name in base and exists:
             yield from _differences(base[name], recorded[name], written[name], path)
         elif name not in base or not _equal(base[name], recorded[name]):
             yield f"+{path}={literal(recorded[name])}"
-    if odd:
-        yield f"+{key}={literal(odd)}"
+    if any(name not in base or not _equal(base[name], value) for name, value in _odd(recorded).items()):
+        yield f"+{key}={literal(_odd(recorded))}"
+
+
+def _odd(node: Any) -> dict[str, Any]:
+    """Return the entries of a dictionary whose names are no part of a dotted key."""
+    entries = node.items() if isinstance(node, Mapping) else ()
+    return {name: value for name, value in entries if not _NAME.fullmatch(name)}
 
 
 def _equal(one: Any, other: Any) -> bool:
-    """4 and 4.0 are the same value; true and 1 are not."""
+    """Compare values: 4 and 4.0 are the same; true and 1 are not."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         return one.keys() == other.keys() and all(_equal(one[name], other[name]) for name in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -220,7 +310,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def literal(value: Any) -> str:
-    """A value in the grammar of Hydra's overrides.
+    """Write a value in the grammar of Hydra's overrides.
 
     Raises:
         ConfigError: a dictionary with a key that the grammar has no way to write.

@@ -13,9 +13,9 @@ ABSOLUTE = 1e-6
 
 
 def metric_differences(recorded: Metrics, computed: Metrics) -> list[str]:
-    """Every number of ``recorded`` that is not that of ``computed``, by its key.
+    """List every number of ``recorded`` that is not that of ``computed``, by its key.
 
-    What a record does not claim, as one that was written before there was such a metric, is not compared.
+    Nothing is compared that the record does not claim: it may be older than the metric, or published in short.
     """
     return list(_differences(recorded.model_dump(), computed.model_dump(), "metrics"))
 

@@ -21,7 +21,7 @@ def claim(runs: Path, run_id: str, wait: bool) -> Iterator[Path]:
     """Hold the directory of a run, made if need be. The operating system frees it however this process ends.
 
     Args:
-        wait: until another process is done with it, as for a teacher that several students need.
+        wait: wait until another process is done with it, as for a teacher that several students need.
 
     Raises:
         ConfigError: another process holds it (and ``wait`` is false).
@@ -58,19 +58,19 @@ def _holder(directory: Path) -> str:
 
 
 def finished(directory: Path) -> Record | None:
-    """The record of a finished run, or None."""
+    """Return the record of a finished run, or None."""
     path = directory / RECORD_FILE
     return read_record(path) if path.exists() else None
 
 
 def published_path(record: Record) -> Path:
-    """``<dataset>/<teacher>--<student>/<method>/seed<k>.json``."""
+    """Return the place of a published record: ``<dataset>/<teacher>--<student>/<method>/seed<k>.json``."""
     teacher = record.teacher.name if record.teacher else "none"
     generation = f"-generation{record.method.generation}" if record.method.generation > 1 else ""
     parts = (record.dataset.name, f"{teacher}--{record.student.name}", f"{record.method.name}{generation}")
-    return Path(*(_file_name(part) for part in parts), f"seed{record.seed}.json")
+    return Path(*(file_name(part) for part in parts), f"seed{record.seed}.json")
 
 
-def _file_name(text: str) -> str:
-    """A harmless file name: names come from configurations, which may come from anywhere."""
+def file_name(text: str) -> str:
+    """Make a harmless file name of a name that comes from a configuration, which may come from anywhere."""
     return re.sub(r"[^A-Za-z0-9_+.-]+", "_", text).lstrip(".")[:100] or "_"

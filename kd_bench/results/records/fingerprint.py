@@ -16,7 +16,7 @@ _LENGTH = 16
 
 
 def determining(config: RunConfig) -> dict[str, Any]:
-    """The part of a configuration that determines the numbers of a run.
+    """Return the part of a configuration that determines the numbers of a run.
 
     Left out: paths, logger, study, kind of device and intervals. The teacher is represented by the hash of its weights
     elsewhere, so how it came to be is left out too. A search changes no number, but a record that was written without
@@ -33,18 +33,18 @@ def determining(config: RunConfig) -> dict[str, Any]:
 
 
 def _teacher(config: RunConfig) -> list[Any]:
-    """What a teacher makes of its weights: which networks they belong to and how these are run and averaged."""
+    """Describe what a teacher makes of its weights: which networks have them, how these are run and averaged."""
     keys = ("name", "kwargs", "pretrained", "input_size", "mean", "std", "weight")
     networks = [{key: getattr(network, key) for key in keys} for network in config.teacher.networks()]
     return [config.teacher.name, config.teacher.average, networks]
 
 
 def fingerprint(config: RunConfig, data_sha256: str, weights_sha256: list[list[str]], generation: int) -> str:
-    """16 hexadecimal digits that name the run directory and the tracked run.
+    """Return 16 hexadecimal digits that name the run directory and the tracked run.
 
     Args:
         data_sha256: content hash of the data set.
-        weights_sha256: of the networks of the pair's teacher, and of those that earlier runs left.
+        weights_sha256: hashes of the networks of the pair's teacher, and of those that earlier runs left.
         generation: position in a chain of runs; the initialisation depends on it.
     """
     content = {"config": determining(config), "data": data_sha256, "weights": weights_sha256, "generation": generation}
@@ -53,12 +53,12 @@ def fingerprint(config: RunConfig, data_sha256: str, weights_sha256: list[list[s
 
 
 def _plugin_hashes(plugins: list[str]) -> dict[str, str]:
-    """A plugin's code has no version of its own: its source is hashed, so that an edited method is another run."""
+    """Hash the source of each plugin, which has no version of its own: an edited method is another run."""
     return {name: _source_hash(importlib.import_module(name)) for name in plugins}
 
 
 def _source_hash(module: ModuleType) -> str:
-    """Of a module's file, or of all Python files of a package."""
+    """Hash a module's file, or all Python files of a package."""
     packages = [Path(path) for path in getattr(module, "__path__", ())]
     files = sorted(file for package in packages for file in package.rglob("*.py"))
     if not packages and module.__file__:
@@ -70,7 +70,7 @@ def _source_hash(module: ModuleType) -> str:
 
 
 def _numbers_as_floats(value: Any) -> Any:
-    """``temperature=4`` and ``temperature=4.0`` are the same run."""
+    """Make ``temperature=4`` and ``temperature=4.0`` the same run."""
     if isinstance(value, dict):
         return {name: _numbers_as_floats(each) for name, each in value.items()}
     if isinstance(value, list):

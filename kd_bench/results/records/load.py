@@ -7,6 +7,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from kd_bench.errors import ConfigError, IntegrityError
+from kd_bench.results.records.compact import are_copies
+from kd_bench.results.records.curves import Curves, table_of
 from kd_bench.results.records.record import RECORD_FILE, Record, read_record
 from kd_bench.results.records.states import STATE_FILE, RunState, read_state
 from kd_bench.results.records.supplement import (
@@ -31,7 +33,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Collection:
-    """What a folder holds, in an order that depends on the contents alone.
+    """The content of a folder, in an order that depends on nothing else.
 
     ``states`` are those of runs without a record anywhere in the folder.
     """
@@ -42,20 +44,25 @@ class Collection:
 
     @property
     def failed(self) -> int:
+        """Count the runs that ended without a record."""
         return sum(state.state in FAILED_STATES for state in self.states)
 
     @property
     def unfinished(self) -> int:
+        """Count the runs that may still be finished."""
         return len(self.states) - self.failed
 
 
-def load(directory: Path) -> Collection:
+def load(directory: Path, most_with_curves: int = 0) -> Collection:
     """Read every record and run state below ``directory``.
 
     Records are ``record.json`` of a run directory and ``seed*.json`` of published results. Names that start with a dot
-    are files being written, or caches, and are not looked at. An identical copy of a record counts once; different
-    records with one run id are all rejected, because nothing says which of them is true. What a supplement beside a
-    record has measured later is added to it, unless it contradicts the record.
+    are files being written, or caches, and are not looked at. Copies of a record count once; different records with one
+    run id are all rejected, because nothing says which of them is true. What a supplement beside a record has measured
+    later is added to it, unless it contradicts the record.
+
+    Args:
+        most_with_curves: read the learning curves of published records, which takes time, up to this many records.
 
     Raises:
         ConfigError: there is no such directory.
@@ -73,7 +80,10 @@ def load(directory: Path) -> Collection:
         for name in sorted(_without_record(names)):
             rejected.append(Rejected(_relative(folder / name, directory), "there is no record beside it"))
     supplements = _read_supplements(records, directory, rejected)
-    valid = [_supplemented(record, supplements, rejected) for record in _without_conflicts(records, rejected)]
+    paths = _without_conflicts(records, rejected)
+    if len(paths) <= most_with_curves:
+        _attach_curves(records, paths, directory, rejected)
+    valid = [_supplemented(records[path], supplements, rejected) for path in paths]
     finished = {record.run_id for record in valid}
     unfinished = [(state, path) for path, state in states.items() if state.run_id not in finished]
     unfinished.sort(key=lambda item: (item[0].dataset, item[0].student, item[0].method, item[0].seed, item[1]))
@@ -113,7 +123,7 @@ def _read_record_file(path: Path, directory: Path, records: dict[str, Record], r
 
 
 def _without_record(names: Iterable[str]) -> set[str]:
-    """Supplements among the files of a folder whose record is not there."""
+    """Find the supplements among the files of a folder whose record is not there."""
     found = {name for name in names if name.endswith(EVALUATION_FILE)}
     return found - {supplement_path(Path(name)).name for name in names} if found else found
 
@@ -121,7 +131,7 @@ def _without_record(names: Iterable[str]) -> set[str]:
 def _read_supplements(
     records: dict[str, Record], directory: Path, rejected: list[Rejected]
 ) -> dict[str, list[tuple[str, Evaluation]]]:
-    """By the run of the record that they lie beside, each with its path; the latest first."""
+    """Read the supplements of each run, by its id, each with its path; the latest first."""
     found: dict[str, list[tuple[str, Evaluation]]] = {}
     for relative, record in records.items():
         path = supplement_path(directory / relative)
@@ -159,15 +169,27 @@ def _read_state_file(folder: Path, directory: Path, states: dict[str, RunState],
     states[relative] = state
 
 
-def _without_conflicts(records: dict[str, Record], rejected: list[Rejected]) -> list[Record]:
+def _attach_curves(records: dict[str, Record], paths: Iterable[str], directory: Path, rejected: list[Rejected]) -> None:
+    """Give published records their learning curves. Tables that cannot be used are rejected, their records are not."""
+    curves, problems = Curves(), set()
+    for path in paths:
+        try:
+            records[path] = curves.attached(directory / path, records[path])
+        except IntegrityError as error:
+            table = table_of(directory / path, records[path])
+            problems.add(Rejected(_relative(table, directory), _reason(error, table)))
+    rejected.extend(problems)
+
+
+def _without_conflicts(records: dict[str, Record], rejected: list[Rejected]) -> list[str]:
+    """Choose a path for each run id: one copy of its record, complete if there is such a one."""
     copies: dict[str, list[str]] = {}
     for path, record in records.items():
         copies.setdefault(record.run_id, []).append(path)
     valid = []
     for run_id, paths in copies.items():
-        # Compared as text: NaN in a configuration is not equal to itself.
-        if len(paths) == 1 or len({records[path].model_dump_json() for path in paths}) == 1:
-            valid.append(records[paths[0]])
+        if len(paths) == 1 or are_copies([records[path] for path in paths]):
+            valid.append(min(paths, key=lambda path: records[path].hardware.host is None))
             continue
         for path in paths:
             others = ", ".join(other for other in paths if other != path)

@@ -1,4 +1,4 @@
-"""What is measured of a run, as its record holds it. Needs no torch.
+"""The measurements of a run, as its record holds them. Needs no torch.
 
 Accuracies, rates and errors are fractions in [0, 1]; ``null`` is not measured or undefined. Where the reason is not in
 a field's description, ``not_measured`` gives it, by the field's path. docs/evaluation.md explains every metric.
@@ -123,6 +123,8 @@ class SelectedMetrics(Strict):
 
 
 class Metrics(Strict):
+    """Metrics by selection rule."""
+
     last: SelectedMetrics
     best_on_validation: SelectedMetrics
     best_on_test: Annotated[
@@ -132,7 +134,7 @@ class Metrics(Strict):
 
 
 class Fidelity(Strict):
-    """Of one set of training images."""
+    """Agreement of student and teacher on one set of training images."""
 
     top1: Fraction
     teacher_top1: Fraction
@@ -168,7 +170,7 @@ class Corruptions(Strict):
 
 
 class Probe(Strict):
-    """What a frozen embedding is worth on other data."""
+    """The worth of a frozen embedding on other data."""
 
     embedding_size: PositiveInt
     linear_probe_top1: Fraction
@@ -176,6 +178,8 @@ class Probe(Strict):
 
 
 class Transfer(Strict):
+    """Probes of the frozen embeddings on another data set."""
+
     classes: PositiveInt
     train_samples: PositiveInt
     test_samples: PositiveInt
@@ -219,7 +223,7 @@ class Latency(Strict):
 
 
 class FullEvaluation(Strict):
-    """Of the headline weights, what predictions alone do not give."""
+    """Measurements of the headline weights that predictions alone do not give."""
 
     embedding_cka: Annotated[Fraction | None, Field(description="linear CKA of the two embeddings, test split")] = None
     train_fidelity: TrainFidelity | None = None
@@ -231,7 +235,7 @@ class FullEvaluation(Strict):
 
 
 class TrainingCost(Strict):
-    """What training took beside its time."""
+    """The cost of training beside its time."""
 
     teacher_forward_share: Annotated[
         Fraction | None,

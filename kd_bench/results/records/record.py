@@ -1,6 +1,7 @@
 """The record of a finished run: typed, immutable, one file per run. Everything a board shows is computed from records.
 
-Fields with a default came after the first records of this schema version, which lack them.
+Fields with a default came after the first records of this schema version, which lack them, or are left out of published
+records (see ``compact.py``).
 
 The JSON Schema of this file is published as ``record.schema.json`` beside it; ``python -m
 kd_bench.results.records.record`` writes it, and a test keeps the two equal. Numbers are JSON numbers; accuracies, rates
@@ -31,6 +32,8 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class DatasetInfo(Strict):
+    """The data set of a run, its content by a hash, and the sizes of its splits."""
+
     name: str
     content_sha256: Sha256
     num_classes: Annotated[int, Field(ge=2)]
@@ -67,6 +70,8 @@ class TeacherInfo(NetworkInfo):
 
 
 class MethodInfo(Strict):
+    """The method of a run and the earlier runs that it distilled from."""
+
     name: str
     family: str
     paper: str
@@ -80,18 +85,24 @@ class MethodInfo(Strict):
 
 
 class CodeInfo(Strict):
+    """The code that ran. ``commit`` and ``dirty`` are null outside of a git checkout."""
+
     version: str
     commit: str | None
     dirty: bool | None
 
 
 class Environment(Strict):
+    """Versions of Python and of the packages that numbers may depend on."""
+
     python: str
     packages: dict[str, str]
 
 
 class Hardware(Strict):
-    host: str
+    """The machine of a run."""
+
+    host: Annotated[str | None, Field(description="null in published records")] = None
     system: str
     processor: str
     device: str
@@ -99,6 +110,8 @@ class Hardware(Strict):
 
 
 class Times(Strict):
+    """When a run took place, and how long its parts took."""
+
     started_at: datetime
     finished_at: datetime
     train_seconds: Annotated[NonNegative | None, Field(description="null if the network was trained elsewhere")]
@@ -110,6 +123,8 @@ class Times(Strict):
 
 
 class Record(Strict):
+    """All that is kept of a finished run, but for its weights and predictions."""
+
     schema_version: Literal[2]
     run_id: RunId
     role: Literal["student", "teacher"]
@@ -122,30 +137,43 @@ class Record(Strict):
     selection: Selection
     seed: Count
     config: Annotated[dict[str, Any], Field(description="the resolved configuration, as composed")]
+    overrides: Annotated[
+        list[str] | None, Field(description="choices and overrides that composed to it; null in the first records")
+    ] = None
     code: CodeInfo
     environment: Environment
     hardware: Hardware
     times: Times
     metrics: Metrics
-    history: Annotated[list[dict[str, float]], Field(description="one row per epoch: loss terms, validation metrics")]
+    history: list[dict[str, float]] = Field([], description="one row per epoch: loss terms, validation metrics")
+    history_sha256: Annotated[
+        Sha256 | None, Field(description="of a published record, whose history lies in the table beside it")
+    ] = None
     imported_from: Annotated[str | None, Field(description="name of the file that the weights came from, if any")]
     artifacts: Annotated[dict[str, Sha256], Field(description="files beside the record and their sha256")]
     cost: TrainingCost | None = None
     full: Annotated[FullEvaluation | None, Field(description="beyond predictions; null unless measured")] = None
 
     @model_validator(mode="after")
-    def _has_its_headline(self) -> "Record":
+    def _fits_together(self) -> "Record":
         if (self.selection == "best_on_test") != (self.metrics.best_on_test is not None):
             raise ValueError("metrics.best_on_test belongs to selection=best_on_test")
+        if self.history and self.history_sha256 is not None:
+            raise ValueError("history_sha256 belongs to a record without history")
         return self
 
     def headline(self) -> SelectedMetrics:
-        """The metrics that the recipe's selection rule puts in the headline."""
+        """Return the metrics that the recipe's selection rule puts in the headline."""
         selected: SelectedMetrics = getattr(self.metrics, self.selection)
         return selected
 
 
 def write_record(record: Record, path: Path) -> None:
+    """Write a complete record.
+
+    Raises:
+        IntegrityError: the file cannot be written.
+    """
     write_atomically(path, record.model_dump_json(indent=1) + "\n")
 
 
@@ -162,7 +190,7 @@ def read_record(path: Path) -> Record:
 
 
 def parsed_record(path: Path) -> Record | list[str]:
-    """A record, or every problem of its file.
+    """Read a record, or list every problem of its file.
 
     Raises:
         IntegrityError: the file cannot be read.
@@ -179,12 +207,12 @@ def parsed_record(path: Path) -> Record | list[str]:
 
 
 def problems_in(error: ValidationError, prefix: str = "") -> list[str]:
-    """Key and reason of each problem that pydantic found."""
+    """List key and reason of each problem that pydantic found."""
     return [f"{prefix}{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
 
 
 def _each_key_once(text: str, record: Record) -> bool:
-    """Whether no object of the JSON has a key twice, by counting; False where that does not tell.
+    """Tell by counting whether no object of the JSON has a key twice; False where that does not tell.
 
     Without escapes every quote begins or ends a key or a text, and what was read has fewer of them if a key stood
     twice. Boards read many records, and to look at each object takes longer than to read it.
@@ -193,7 +221,7 @@ def _each_key_once(text: str, record: Record) -> bool:
 
 
 def _texts(value: Any) -> int:
-    """Keys that were given, and texts, at any depth of models, dictionaries and lists. Times are texts."""
+    """Count the keys that were given, and texts, at any depth of models, dictionaries and lists. Times are texts."""
     kind = type(value)
     if kind is dict:
         own, inner = len(value), value.values()
@@ -211,7 +239,7 @@ def _texts(value: Any) -> int:
 
 
 def _repeated_keys(text: str) -> list[str]:
-    """Keys that one object has twice: people and programs would read different values."""
+    """List keys that one object has twice: people and programs would read different values."""
     twice: list[str] = []
 
     def count(pairs: list[tuple[str, Any]]) -> None:
@@ -223,6 +251,7 @@ def _repeated_keys(text: str) -> list[str]:
 
 
 def schema_text() -> str:
+    """Return the JSON Schema of a record as it is published."""
     return json.dumps(Record.model_json_schema(), indent=1, sort_keys=True) + "\n"
 
 

@@ -19,11 +19,12 @@ State = Literal["running", "completed", "failed", "diverged", "interrupted", "pr
 
 
 def now() -> datetime:
+    """Return the time in UTC."""
     return datetime.now(timezone.utc)
 
 
 class RunState(BaseModel):
-    """What a run is called and how it stands. ``cause`` is one line, empty unless something went wrong."""
+    """The names of a run and how it stands. ``cause`` is one line, empty unless something went wrong."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -45,7 +46,7 @@ class RunState(BaseModel):
     updated_at: datetime
 
     def moved(self, state: State, cause: str = "", epoch: int | None = None) -> "RunState":
-        """The same run in another state, held by this process."""
+        """Return the same run in another state, held by this process."""
         update = {
             "state": state,
             "cause": cause,
@@ -58,6 +59,11 @@ class RunState(BaseModel):
 
 
 def write_state(state: RunState, directory: Path) -> None:
+    """Write the state of a run to its directory.
+
+    Raises:
+        IntegrityError: the file cannot be written.
+    """
     write_atomically(directory / STATE_FILE, state.model_dump_json(indent=1) + "\n")
 
 
@@ -78,7 +84,7 @@ def read_state(directory: Path) -> RunState:
 
 
 def process_is_gone(pid: int) -> bool:
-    """Whether no process of this machine has that number any more."""
+    """Tell whether no process of this machine has that number any more."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -89,7 +95,7 @@ def process_is_gone(pid: int) -> bool:
 
 
 def new_state(config: "RunConfig", run_id: str, role: Literal["student", "teacher"], epochs: int) -> RunState:
-    """The state of a run that is about to start in this process."""
+    """Make the state of a run that is about to start in this process."""
     return RunState(
         run_id=run_id,
         state="running",

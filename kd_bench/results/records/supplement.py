@@ -2,9 +2,9 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from kd_bench.config.files import write_atomically
 from kd_bench.errors import IntegrityError
@@ -16,7 +16,7 @@ EVALUATION_FILE = "evaluation.json"
 
 
 class Evaluation(Strict):
-    """What ``kd-bench evaluate --write`` measured of a run, and where."""
+    """Measurements that ``kd-bench evaluate --write`` made of a run, and where it made them."""
 
     schema_version: Literal[1] = 1
     run_id: RunId
@@ -24,17 +24,22 @@ class Evaluation(Strict):
     code: CodeInfo
     environment: Environment
     hardware: Hardware
-    metrics: Metrics
+    metrics: Annotated[Metrics | None, Field(description="null in published files if the record says the same")] = None
     full: FullEvaluation | None
 
 
 def supplement_path(record: Path) -> Path:
-    """Beside ``record.json`` of a run, or ``seed0.evaluation.json`` beside a published ``seed0.json``."""
+    """Return ``evaluation.json`` beside a ``record.json``, or ``seed0.evaluation.json`` beside a ``seed0.json``."""
     name = EVALUATION_FILE if record.name == RECORD_FILE else f"{record.stem}.{EVALUATION_FILE}"
     return record.with_name(name)
 
 
 def write_evaluation(evaluation: Evaluation, path: Path) -> None:
+    """Write a supplement.
+
+    Raises:
+        IntegrityError: the file cannot be written.
+    """
     write_atomically(path, evaluation.model_dump_json(indent=1) + "\n")
 
 
@@ -53,14 +58,14 @@ def read_evaluation(path: Path) -> Evaluation:
 
 
 def supplemented(record: Record, evaluation: Evaluation) -> Record:
-    """The record with what only its supplement has. Nothing that the record says is replaced.
+    """Return the record with what only its supplement has. Nothing that the record says is replaced.
 
     Raises:
         IntegrityError: the supplement belongs to another run or contradicts the record.
     """
     if evaluation.run_id != record.run_id:
         raise IntegrityError(f"it is of run {evaluation.run_id}, not of {record.run_id}")
-    if contradictions := metric_differences(record.metrics, evaluation.metrics):
+    if evaluation.metrics and (contradictions := metric_differences(record.metrics, evaluation.metrics)):
         raise IntegrityError(f"it contradicts the record: {contradictions[0]}")
     own, added = (each.model_dump(include={"metrics", "full"}) for each in (record, evaluation))
     filled = _filled(own, added)
@@ -70,10 +75,10 @@ def supplemented(record: Record, evaluation: Evaluation) -> Record:
 
 
 def with_supplement(path: Path, record: Record) -> Record:
-    """The record at ``path`` with what lies beside it, if anything does.
+    """Return the record at ``path`` with its supplement, if there is one.
 
     Raises:
-        IntegrityError: that file is no evaluation of this record, with its path.
+        IntegrityError: that file is no evaluation of this record; the message begins with its path.
     """
     beside = supplement_path(path)
     if not beside.exists():
@@ -85,7 +90,7 @@ def with_supplement(path: Path, record: Record) -> Record:
 
 
 def _filled(own: Any, added: Any) -> Any:
-    """``own`` with values of ``added`` in the place of what was not measured; then its reasons are gone, too."""
+    """Return ``own`` with values of ``added`` for what was not measured, and without the reasons why not."""
     if own is None:
         return added
     if not isinstance(own, dict) or not isinstance(added, dict):

@@ -10,6 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from kd_bench.cli.main import main
 from kd_bench.config.files import file_sha256
+from kd_bench.results.publish import publish
+from kd_bench.results.records.command import to_record
+from kd_bench.results.records.curves import as_table, history_sha256, read_table
 from kd_bench.results.records.directory import published_path
 from kd_bench.results.records.record import Record
 from kd_bench.results.records.supplement import EVALUATION_FILE
@@ -243,6 +246,93 @@ def test_records_alone_are_checked_without_torch(content, tmp_path):
     script = f"import sys; from kd_bench.cli.main import main; print({call})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "0 False", done.stderr
+
+
+# --- Published records ---
+
+
+@pytest.fixture(scope="module")
+def published_records(trained_runs, tmp_path_factory):
+    """The records of the study ``mine``, published from copies of the runs."""
+    folder = tmp_path_factory.mktemp("published")
+    for content in contents(trained_runs).values():
+        content["study"] = content["config"]["study"] = "mine"
+        content["overrides"] = to_record(content["config"])
+        save(content, folder / "runs" / content["run_id"] / "record.json")
+    publish("mine", folder / "runs", folder / "results")
+    return folder / "results" / "records"
+
+
+@pytest.fixture
+def records(published_records, tmp_path):
+    shutil.copytree(published_records, tmp_path / "records")
+    return tmp_path / "records"
+
+
+def test_published_records_are_checked_with_their_curves(trained_runs, records):
+    assert {(one.tier, one.note) for one in checked(records)} == {("local", "predictions.safetensors is not at hand")}
+    assert tiers(checked(records, predictions=trained_runs)) == {"checked": 5}
+
+
+def test_a_published_record_and_that_of_the_run_do_not_contradict_each_other(published_records):
+    assert tiers(checked(published_records, published_records.parents[1] / "runs")) == {"local": 10}
+
+
+@pytest.fixture
+def table(records):
+    return records / "curves-mine.csv.gz"
+
+
+def test_without_their_table_records_are_evidence_with_a_note(records, table):
+    table.unlink()
+    found = checked(records)
+    assert tiers(found) == {"local": 5}
+    assert {one.note for one in found} == {
+        "curves-mine.csv.gz is not at hand; predictions.safetensors is not at hand",
+    }
+
+
+def test_a_damaged_table_is_a_problem_of_its_records(records, table):
+    table.write_bytes(table.read_bytes()[:-9])
+    found = checked(records)
+    assert tiers(found) == {"damaged": 5}
+    assert all(problem.startswith(f"history: {table} is damaged: ") for problem in problems(found))
+
+
+def test_a_curve_that_was_changed_is_a_problem_of_its_record(records, table):
+    histories = read_table(table)
+    run_id = next(iter(histories))
+    histories[run_id][0]["train/loss"] += 0.125
+    table.write_bytes(as_table(histories))
+    assert tiers(checked(records)) == {"damaged": 1, "local": 4}
+
+
+def test_curves_that_fit_their_record_and_contradict_its_numbers_are_a_problem(records, table):
+    """Whoever changes a curve can change its hash as well."""
+    histories, path = read_table(table), next(records.rglob("kd/seed0.json"))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    histories[content["run_id"]][-1]["val/top1"] = 0.0
+    table.write_bytes(as_table(histories))
+    save({**content, "history_sha256": history_sha256(histories[content["run_id"]])}, path)
+    assert any("the history says 0.0 after that epoch" in problem for problem in problems(checked(records)))
+
+
+def test_overrides_are_held_against_the_configuration(records):
+    path = next(records.rglob("kd/seed0.json"))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    save({**content, "overrides": [*content["overrides"], "paths.runs=/etc"]}, path)
+    assert problems(checked(records)) == ["overrides: 'paths.runs=/etc' is not what the configuration says"]
+
+
+def test_overrides_that_no_longer_compose_are_noted(records):
+    """The shipped choices may have changed since; what was measured is not touched by that."""
+    path = next(records.rglob("kd/seed0.json"))
+    content = json.loads(path.read_text(encoding="utf-8"))
+    kept = [override for override in content["overrides"] if not override.startswith("recipe.epochs=")]
+    save({**content, "overrides": kept}, path)
+    (found,) = checked(path)
+    assert found.tier == "local"
+    assert "to compose to its configuration, its overrides lack recipe.epochs=2; " in found.note
 
 
 # --- What was measured later ---

@@ -4,16 +4,21 @@ import json
 import shlex
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
+from support.records import record_content
 
 from kd_bench.cli.listing import groups
 from kd_bench.config.check import check
 from kd_bench.config.composition import choices, quoted
 from kd_bench.config.overrides import compose_run
+from kd_bench.config.paths import CONF
 from kd_bench.config.schema import RunConfig
 from kd_bench.errors import ConfigError
-from kd_bench.results.records.command import literal, overrides_of
+from kd_bench.results.records import command as shown
+from kd_bench.results.records.command import command, differing, literal, overrides_of, to_record, unfounded
 from kd_bench.results.records.fingerprint import fingerprint
+from kd_bench.results.records.record import Record
 
 
 def round_trip(*overrides: str) -> list[str]:
@@ -124,6 +129,107 @@ def test_a_key_that_no_override_can_name_is_refused():
     recorded["student"]["kwargs"] = {"a key": 1}
     with pytest.raises(ConfigError, match="'a key': is no key that an override can name"):
         overrides_of(recorded)
+
+
+# --- What a record says of its choices ---
+
+
+def recorded(*overrides: str) -> Record:
+    """A record of a configuration, with what the run would have written of its choices."""
+    config = json.loads(json.dumps(check(compose_run(list(overrides))).recorded()))
+    content = record_content() | {"config": config, "overrides": to_record(config)}
+    return Record.model_validate(content, strict=False)
+
+
+@pytest.mark.parametrize("kind", USUAL)
+def test_a_record_says_what_an_older_one_is_found_to_mean(kind):
+    record = recorded(*USUAL[kind])
+    assert not unfounded(record)
+    assert not differing(record)
+    assert command(record) == command(record.model_copy(update={"overrides": None}))
+
+
+def test_a_command_is_printed_without_composing(monkeypatch):
+    record = recorded("method=dkd", "recipe.epochs=7", f"study={quoted(ODD[1])}")
+    expected = command(record.model_copy(update={"overrides": None}))
+    monkeypatch.setattr(shown, "composed_choices", None)
+    shown._composed.cache_clear()
+    shown._written.cache_clear()
+    assert command(record) == expected
+
+
+def test_what_lies_on_another_machine_is_to_be_filled_in():
+    record = recorded("dataset=image_folder", "dataset.num_classes=3", "dataset.source.root=/home/me/secret")
+    assert record.overrides[-1] == "dataset.source.root=FOLDER"
+    assert "secret" not in record.model_dump_json()
+
+
+FOREIGN = [
+    "method=../../elsewhere",
+    "method=kd,dkd",
+    "+method=kd",
+    "optimizer=sgd",
+    "hydra/launcher=joblib",
+    "hydra.run.dir=/tmp",
+    "--config-dir=/tmp",
+    "-m",
+    "paths.runs=/etc",
+    "logger._target_=os.system",
+    "~logger",
+    "~seed",
+    "seed",
+    "seed=1",
+    "seed=0,1",
+    "recipe.epochs='30'",
+    "+recipe.epochs=100; reboot",
+    "study=${oc.env:HOME}",
+    "dataset.source.root=/etc",
+    "student.kwargs.checkpoint_path=x",
+    "plugins=[evil]",
+    "",
+]
+
+
+@pytest.mark.parametrize("override", FOREIGN)
+def test_an_override_that_the_configuration_does_not_have_is_not_printed(override):
+    record = recorded("method=kd")
+    record = record.model_copy(update={"overrides": [*record.overrides, override]})
+    problem = f"overrides: {override!r} is not what the configuration says"
+    assert unfounded(record) == [problem]
+    with pytest.raises(ConfigError, match=r"^overrides: "):
+        command(record)
+
+
+def test_overrides_that_lack_a_value_differ_by_it():
+    record = recorded("method=kd", "recipe.epochs=7", "seed=5")
+    kept = [override for override in record.overrides if override != "recipe.epochs=7"]
+    assert differing(record.model_copy(update={"overrides": kept}))[0] == "recipe.epochs=7"
+    (reason,) = differing(record.model_copy(update={"overrides": ["method=no_longer_there"]}))
+    assert "no_longer_there" in reason
+
+
+def test_a_configuration_that_no_override_can_name_leaves_none():
+    config = check(compose_run([])).recorded()
+    config["student"]["kwargs"] = {"a key": 1}
+    assert to_record(config) is None
+
+
+def test_hydras_own_application_is_not_disturbed():
+    """A run writes its record within it."""
+    HydraConfig.instance().cfg = before = OmegaConf.create({"hydra": {"job": {"name": "mine"}}})
+    shown._composed.cache_clear()
+    shown._found.cache_clear()
+    recorded_config = check(compose_run(["seed=3"])).recorded()
+    HydraConfig.instance().cfg = before
+    assert to_record(recorded_config)
+    assert HydraConfig.instance().cfg is before
+
+
+def test_no_shipped_value_refers_to_the_seed():
+    """Commands of the seeds of a cell are found together."""
+    texts = [path.read_text(encoding="utf-8") for path in CONF.rglob("*.yaml")]
+    assert texts
+    assert not [text for text in texts if "{seed" in text or ".seed}" in text]
 
 
 def test_hydra_reads_literals_as_the_values():

@@ -15,7 +15,7 @@ CELL_LIMIT = 90
 PAPER_LIMIT = 64
 TITLE_LIMIT = 160
 SEARCH_LIMIT = 300
-# Their notes are shown with a fixed width, also where there is none, so that the numbers before them line up.
+# Notes in these columns have a fixed width, also where there is none, so that the numbers before them line up.
 ALIGNED_COLUMNS = frozenset({"top1", "scratch_difference", "kd_difference"})
 PLOT_CAPTION = (
     "Circles are seeds, the tick is their mean, the bar its 95 % t interval, cut at the edges; the dashed line is the"
@@ -25,10 +25,12 @@ RUN_FOLDER = "run-pages"
 
 
 def row_names(board: Board) -> list[str]:
+    """Return names of the rows that are unique on the page."""
     return [f"{board.identifier}-{index}" for index in range(len(board.rows))]
 
 
 def board_section(board: Board, columns: Sequence[Column], run_pages: bool) -> str:
+    """Return the section of a board; with ``run_pages`` its seeds are links."""
     names = row_names(board)
     title = for_html(board.title, TITLE_LIMIT)
     notes = "".join(f"<li{full(note, TITLE_LIMIT)}>{for_html(note, TITLE_LIMIT)}</li>" for note in board.notes)
@@ -54,11 +56,12 @@ def board_section(board: Board, columns: Sequence[Column], run_pages: bool) -> s
 
 
 def pair_name(board: Board) -> str:
+    """Return teacher and student as the filter and the plots name them."""
     return f"{board.teacher.name if board.teacher else 'no teacher'} → {board.student}"
 
 
 def _filters(board: Board) -> str:
-    """What the filters look at, for all rows of the board."""
+    """Return the attributes that the filters read, for all rows of the board."""
     values = {"dataset": board.dataset.name, "pair": pair_name(board), "recipe": board.recipe}
     words = visible(" ".join((board.title, board.recipe)).lower(), SEARCH_LIMIT)
     attributes = [f'data-{name}="{for_html(value)}"' for name, value in values.items()]
@@ -104,7 +107,7 @@ def _cell(column: Column, row: Row) -> str:
 
 
 def _sort_value(column: Column, cell: Cell) -> str:
-    """What the script sorts by: a number, or a mark that the cell's text counts; nothing where it is missing."""
+    """Return the attribute that the script sorts by: a number, or an empty one for text; none where it is missing."""
     if column.numeric:
         return "" if cell.value is None else f' data-value="{cell.value!r}"'
     return "" if cell.text in ("", MISSING) else ' data-value=""'

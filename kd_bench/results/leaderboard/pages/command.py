@@ -7,7 +7,7 @@ from kd_bench.results.records.record import Record
 
 
 def reproduce_command(record: Record) -> str:
-    """The line that ``kd-bench trace`` prints. Runs of one cell cost hardly more than one: a tenth of a second.
+    """Return the line that ``kd-bench trace`` prints. It stands in the record; for older records it is composed.
 
     Raises:
         ConfigError: the configuration of the record is none that composes; anybody may write one.

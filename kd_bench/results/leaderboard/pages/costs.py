@@ -8,7 +8,7 @@ from kd_bench.results.leaderboard.pages.board import TITLE_LIMIT, pair_name, row
 from kd_bench.results.leaderboard.pages.html import details, scroll, table
 from kd_bench.results.leaderboard.plots.pareto import Point, front, measured_costs, pareto_plot
 from kd_bench.results.leaderboard.rows import Row
-from kd_bench.results.statistics import mean
+from kd_bench.results.statistics.intervals import mean
 from kd_bench.results.text.escape import for_html
 from kd_bench.results.text.formats import FORMATS, percent
 
@@ -26,7 +26,7 @@ TIMES = ("p50_ms", "latency_ratio")
 
 
 def cost_sections(boards: Sequence[Board]) -> list[str]:
-    """A section a data set (by content)."""
+    """Return a section of each data set (by content)."""
     datasets: dict[str, list[Board]] = {}
     for board in boards:
         datasets.setdefault(board.dataset.content_sha256, []).append(board)
@@ -61,7 +61,7 @@ def _cost_section(name: str, boards: Sequence[Board]) -> str:
 
 
 def row_points(boards: Sequence[Board]) -> list[Point]:
-    """Every row with the costs in which rows of several boards may be compared."""
+    """Return every row as a point, with the costs in which rows of several boards may be compared."""
     left_out = _incomparable(boards)
     shared: dict[tuple[str, str], list[float]] = {}
     for board, row in _rows(boards):
@@ -83,7 +83,7 @@ def _rows(boards: Sequence[Board]) -> Iterator[tuple[Board, Row]]:
 
 
 def _network(board: Board, row: Row) -> str:
-    """What is alike in rows that have the same network at test time."""
+    """Return a key that rows with the same network at test time share."""
     student = row.entry.latest.student
     return repr((board.student, student.parameters, student.macs, student.input_size))
 
@@ -96,7 +96,7 @@ def _incomparable(boards: Sequence[Board]) -> set[str]:
 
 
 def _teachers(boards: Sequence[Board]) -> list[Point]:
-    """By their weights: two boards may share one. A teacher takes as long as itself."""
+    """Return each teacher once, by its weights: two boards may share one. A teacher takes as long as itself."""
     found = {}
     for board in boards:
         if board.teacher is not None:

@@ -1,5 +1,4 @@
-"""The form above the boards: what is searched for, which rows and which columns are shown. Its fields are the state in
-the page's address."""
+"""The form above the boards, for search, rows and columns. Its fields are the state in the page's address."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,7 +14,7 @@ OPTION_LIMIT = 60
 
 
 def filter_form(boards: Sequence[Board]) -> str:
-    """Shown by the script, because it does nothing without; the columns are chosen without script, too."""
+    """Return the form, which the script shows because it does nothing without one; columns are chosen without, too."""
     rows = [row for board in boards for row in board.rows]
     if not rows:
         return ""
@@ -49,7 +48,7 @@ def _select(name: str, everything: str, options: Iterable[tuple[str, str]]) -> s
 
 
 def column_chooser(columns: Sequence[Column]) -> str:
-    """Boxes that a style sheet alone acts upon."""
+    """Return the boxes of the columns, on which a style sheet alone acts."""
     groups: dict[str, list[Column]] = {}
     for column in columns:
         if column.group != "row":
@@ -70,7 +69,7 @@ def _box(column: Column) -> str:
 
 
 def column_style(columns: Sequence[Column]) -> str:
-    """Hides the columns whose box is not checked. A browser that knows no ``:has`` shows them all."""
+    """Return rules that hide the columns whose box is not checked; without ``:has`` a browser shows all columns."""
     return "\n".join(
         f"body:not(:has(#show-{column.key}:checked)) .in-{column.key} {{ display: none; }}"
         for column in columns

@@ -17,7 +17,7 @@ ARXIV = re.compile(r"(?<![\w./-])(?:arXiv:\s?)?(\d{4}\.\d{4,5})(?:v\d+)?(?![\w.-
 
 
 def document(title: str, body: Iterable[str], style: str = BASE_STYLE, script: str = "") -> str:
-    """A whole page. The policy in its head lets it load nothing from anywhere and run its own script alone."""
+    """Return a whole page. The policy in its head lets it load nothing from anywhere and run its own script alone."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     if script:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -34,22 +34,22 @@ def document(title: str, body: Iterable[str], style: str = BASE_STYLE, script: s
 
 
 def scroll(label: str, content: str) -> str:
-    """A region that scrolls sideways by itself, also with the keyboard, so that the page does not."""
+    """Return a region that scrolls sideways by itself, also with the keyboard, so that the page does not."""
     return f'<div class="scroll" role="region" aria-label="{for_html(label)}" tabindex="0">{content}</div>'
 
 
 def unbroken(text: str) -> str:
-    """No line starts with a percent sign."""
+    """Keep percent signs from starting a line."""
     return text.replace(" %", "&nbsp;%")
 
 
 def full(text: str, limit: int) -> str:
-    """A title attribute with the whole text where less of it is displayed."""
+    """Return a title attribute with the whole text where less of it is displayed."""
     return f' title="{for_html(text)}"' if len(text) > limit else ""
 
 
 def with_links(text: str) -> str:
-    """Escaped text in which arXiv numbers are links."""
+    """Turn arXiv numbers of an escaped text into links."""
     return ARXIV.sub(r'<a rel="noreferrer" href="https://arxiv.org/abs/\1">\g<0></a>', text)
 
 
@@ -60,11 +60,11 @@ def table(
     row_headers: bool = False,
     numeric: Collection[str] = NUMERIC_COLUMNS,
 ) -> str:
-    """A table with a caption for screen readers, in a region of its own; empty without rows.
+    """Return a table with a caption for screen readers, in a region of its own; empty without rows.
 
     Args:
         row_headers: whether the first cell of a row names it.
-        numeric: columns of numbers.
+        numeric: names of columns of numbers.
     """
     if not rows:
         return ""
@@ -90,15 +90,17 @@ def table(
 
 
 def section(title: str, content: str) -> str:
+    """Return a section with a heading; empty without content."""
     return f"<section><h2>{for_html(title)}</h2>{content}</section>" if content else ""
 
 
 def details(summary: str, content: str) -> str:
+    """Return content that opens by a click; empty without content."""
     return f"<details><summary>{for_html(summary)}</summary>{content}</details>" if content else ""
 
 
 def legend(names: Sequence[str], limit: int = 60) -> str:
-    """Names of the lines of a plot, each with a piece of its line."""
+    """Return the names of the lines of a plot, each with a piece of its line."""
     items = (
         f'<li><svg class="chart key" viewBox="0 0 28 8" aria-hidden="true"><path class="series s{index}" d="M0 4h28"/>'
         f"</svg>{for_html(name, limit)}</li>"

@@ -6,14 +6,7 @@ from pathlib import Path
 from kd_bench.results.leaderboard.aggregates import Aggregate
 from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.building import Leaderboard
-from kd_bench.results.leaderboard.columns import (
-    COLUMNS,
-    INTERVALS_EXPLAINED,
-    RANKS_EXPLAINED,
-    SCOPE_EXPLAINED,
-    Column,
-    measured,
-)
+from kd_bench.results.leaderboard.columns import COLUMNS, Column, measured
 from kd_bench.results.leaderboard.pages.board import TITLE_LIMIT, board_section
 from kd_bench.results.leaderboard.pages.costs import cost_sections
 from kd_bench.results.leaderboard.pages.filters import column_chooser, column_style, filter_form
@@ -24,18 +17,13 @@ from kd_bench.results.leaderboard.summary import (
     AGGREGATE_COLUMNS,
     AGGREGATES_EXPLAINED,
     EMPTY,
+    EXPLANATIONS,
     LEAD,
-    REJECTED_COLUMNS,
-    STATE_COLUMNS,
-    TEACHER_COLUMNS,
     TITLE,
-    UNVERIFIED,
     aggregate_rows,
     aggregate_title,
     header,
-    rejected_rows,
-    state_rows,
-    teacher_rows,
+    listings,
 )
 from kd_bench.results.text.escape import for_html
 
@@ -44,7 +32,7 @@ SCRIPT = Path(__file__).with_name("index.js").read_text(encoding="utf-8")
 
 
 def html_page(leaderboard: Leaderboard, run_pages: bool = True) -> str:
-    """The whole page, in one file.
+    """Return the whole page, in one file.
 
     Args:
         run_pages: whether every run has a page to lead to.
@@ -61,9 +49,7 @@ def html_page(leaderboard: Leaderboard, run_pages: bool = True) -> str:
         *(board_section(board, columns, run_pages) for board in boards),
         *cost_sections(boards),
         *(_aggregate(index, aggregate) for index, aggregate in enumerate(leaderboard.aggregates)),
-        section("Teachers", table("Teachers", TEACHER_COLUMNS, teacher_rows(leaderboard))),
-        section("Failed and unfinished runs", table("Runs", STATE_COLUMNS, state_rows(leaderboard))),
-        section("Rejected files", table("Files", REJECTED_COLUMNS, rejected_rows(leaderboard))),
+        *(section(each.title, table(each.caption, each.columns, each.rows)) for each in listings(leaderboard)),
         _explanations(columns),
         "</main>",
     ]
@@ -95,8 +81,6 @@ def _aggregate(index: int, aggregate: Aggregate) -> str:
 
 
 def _explanations(columns: Sequence[Column]) -> str:
-    paragraphs = "".join(
-        f"<p>{for_html(text)}</p>" for text in (SCOPE_EXPLAINED, RANKS_EXPLAINED, INTERVALS_EXPLAINED, UNVERIFIED)
-    )
+    paragraphs = "".join(f"<p>{for_html(text)}</p>" for text in EXPLANATIONS)
     terms = "".join(f"<dt>{for_html(c.title)}</dt><dd>{for_html(c.explanation)}</dd>" for c in columns)
     return f'<section id="how"><h2>How to read this</h2>{paragraphs}<dl>{terms}</dl></section>'

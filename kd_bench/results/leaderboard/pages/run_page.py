@@ -64,7 +64,7 @@ def _command(record: Record) -> str:
     except ConfigError as error:
         return f"<p>No command composes to the configuration of this record: {for_html(str(error), REASON_LIMIT)}</p>"
     return (
-        f"<pre><code>{for_html(line)}</code></pre><p>It composes to this very configuration;"
+        f"<pre><code>{for_html(line)}</code></pre><p>With the code of this run it composes to this very configuration;"
         f" <code>kd-bench trace {record.run_id}</code> prints it as well.</p>"
     )
 
@@ -202,7 +202,7 @@ def _provenance(record: Record) -> str:
         ("finished", times.finished_at.isoformat()),
         ("training", f"{seconds(times.train_seconds)} s, taken up again {times.resumed} times"),
         ("kd_bench", f"{code.version}, commit {commit}{', with changes' if code.dirty else ''}"),
-        ("machine", f"{machine.host}, {machine.system}, {machine.processor}, {machine.device}"),
+        ("machine", f"{machine.system}, {machine.processor}, {machine.device}"),
         ("threads", str(machine.threads)),
         ("data", f"sha256 {record.dataset.content_sha256}, {count(record.dataset.train_samples)} training images"),
         ("student's weights", f"sha256 {record.student.weights_sha256}"),

@@ -1,4 +1,4 @@
-"""What the plots share: axes, ticks, the frame of a chart, lines."""
+"""Parts that the plots share: axes, ticks, the frame of a chart, lines."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from kd_bench.results.text.escape import for_html
 
 MOST_TICKS = 7
-# Lines tell themselves apart by dashes as well as by colour.
-SERIES = 6
+SERIES = 6  # lines that can be told apart, by dashes as well as by colour
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Values ``low`` to ``high`` on the drawing from ``start`` to ``end``, which may be the smaller one."""
+    """An axis of values from ``low`` to ``high``, drawn from ``start`` to ``end``, which may be the smaller one."""
 
     low: float
     high: float
@@ -22,7 +21,7 @@ class Axis:
     logarithmic: bool = False
 
     def at(self, value: float) -> float:
-        """Position of a value; beyond the ends, the end."""
+        """Return the position of a value; that of the end for values beyond it."""
         if self.logarithmic:
             share = math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
         else:
@@ -30,7 +29,7 @@ class Axis:
         return self.start + (self.end - self.start) * min(1.0, max(0.0, share))
 
     def ticks(self) -> list[float]:
-        """Multiples of 1, 2 or 5 times a power of ten, at most ``MOST_TICKS``; powers of ten where they suffice."""
+        """Return multiples of 1, 2 or 5 times a power of ten, at most ``MOST_TICKS``; powers where they suffice."""
         if self.logarithmic:
             return self._logarithmic_ticks()
         power = math.floor(math.log10(self.high - self.low)) - 1
@@ -52,7 +51,7 @@ class Axis:
 
 
 def spanning(values: Iterable[float], start: float, end: float, margin: float = 0.05) -> Axis:
-    """A linear axis that holds all values with a margin at either end."""
+    """Return a linear axis that holds all values with a margin at either end."""
     known = list(values)
     low, high = min(known), max(known)
     pad = margin * (high - low) or abs(high) * margin or 1.0
@@ -60,7 +59,7 @@ def spanning(values: Iterable[float], start: float, end: float, margin: float = 
 
 
 def spanning_powers(values: Iterable[float], start: float, end: float) -> Axis:
-    """The same for positive values on a logarithmic axis."""
+    """Return a logarithmic axis that holds all values, which are positive, with a margin at either end."""
     known = list(values)
     low, high = min(known), max(known)
     pad = max((high / low) ** 0.08, 1.15)
@@ -68,7 +67,7 @@ def spanning_powers(values: Iterable[float], start: float, end: float) -> Axis:
 
 
 def frame(horizontal: Axis, vertical: Axis, labels: tuple[str, str], texts: tuple[Callable[[float], str], ...]) -> str:
-    """Grid lines, ticks and the names of both axes; ``texts`` write the numbers of each axis."""
+    """Draw grid lines, ticks and the names of both axes; ``texts`` write the numbers of each axis."""
     parts = []
     for tick in horizontal.ticks():
         x = f"{horizontal.at(tick):.0f}"
@@ -87,11 +86,12 @@ def frame(horizontal: Axis, vertical: Axis, labels: tuple[str, str], texts: tupl
 
 
 def line(points: Sequence[tuple[float, float]], kind: str) -> str:
+    """Draw a line through points in the class ``kind``."""
     return f'<polyline class="{kind}" points="{" ".join(f"{x:.0f},{y:.0f}" for x, y in points)}"/>'
 
 
 def drawing(name: str, size: tuple[int, int], title: str, description: str, content: str, kind: str = "chart") -> str:
-    """An ``svg`` element that says what it shows; ``name`` is unique on its page."""
+    """Return an ``svg`` element that says what it shows; ``name`` is unique on its page."""
     width, height = size
     return (
         f'<svg class="{kind}" viewBox="0 0 {width} {height}" role="img" aria-labelledby="{name}-title {name}-text">'
@@ -101,9 +101,10 @@ def drawing(name: str, size: tuple[int, int], title: str, description: str, cont
 
 
 def plain(value: float) -> str:
-    """A tick's number without the noise of its arithmetic."""
+    """Format a tick's number without the noise of its arithmetic."""
     return f"{value:.6g}"
 
 
 def hundredfold(value: float) -> str:
+    """Format a tick's fraction in percent."""
     return f"{100 * value:.6g}"

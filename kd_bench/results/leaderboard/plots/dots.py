@@ -1,6 +1,6 @@
-"""A dot plot of one board: a line a method, with every seed, the mean and its interval."""
+"""The dot plot of a board: a line a method, with every seed, the mean and its interval."""
 
-from kd_bench.results.leaderboard.board import SCRATCH, Board
+from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.plots.chart import Axis, drawing, hundredfold
 from kd_bench.results.leaderboard.rows import Row
 from kd_bench.results.text.escape import for_html
@@ -20,7 +20,7 @@ SMALLEST_PAD = 0.001
 
 
 def axis_of(board: Board) -> Axis:
-    """Holds every seed and the intervals of ranked rows; those of one or two seeds would squeeze all the rest."""
+    """Return an axis of all seeds and the intervals of ranked rows; wider ones would squeeze all the rest."""
     values = [score for row in board.rows for score in row.entry.scores.values()]
     for row in board.rows:
         if row.rank and row.top1.low is not None and row.top1.high is not None:
@@ -31,7 +31,7 @@ def axis_of(board: Board) -> Axis:
 
 
 def dot_plot(board: Board, row_names: list[str]) -> str:
-    """The plot of a board as an ``svg`` element; ``row_names`` become ``data-row`` of each line."""
+    """Draw the plot of a board as an ``svg`` element; ``row_names`` become ``data-row`` of each line."""
     axis = axis_of(board)
     bottom = TOP + LINE_HEIGHT * len(board.rows)
     lines = [
@@ -60,10 +60,9 @@ def _grid(axis: Axis, bottom: int) -> str:
 
 
 def _scratch_line(board: Board, axis: Axis, bottom: int) -> str:
-    scratch = next((row for row in board.rows if row.entry.name == SCRATCH and row.entry.generation == 0), None)
-    if scratch is None:
+    if board.scratch is None:
         return ""
-    x = f"{axis.at(scratch.top1.mean):.1f}"
+    x = f"{axis.at(board.scratch.top1.mean):.1f}"
     return (
         f'<path class="reference" d="M{x} {TOP - 4}V{bottom}"/><text class="tick" x="{x}" y="{TOP - 9}">scratch</text>'
     )

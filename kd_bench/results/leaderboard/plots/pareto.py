@@ -20,7 +20,7 @@ LINE_HEIGHT = 13
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """One row: its name, the name of its row in a table, mean test top-1 and means of the costs that were measured."""
+    """A row: its name, the name of its row in a table, mean test top-1 and means of the costs that were measured."""
 
     label: str
     row_name: str
@@ -29,7 +29,7 @@ class Point:
 
 
 def front(points: Sequence[Point], cost: str) -> list[Point]:
-    """By ascending cost the points with more accuracy than every cheaper one."""
+    """Return, by ascending cost, the points with more accuracy than every cheaper one."""
     found: list[Point] = []
     ordered = sorted((p for p in points if cost in p.costs), key=lambda p: (p.costs[cost], -p.top1, p.label))
     for point in ordered:
@@ -39,13 +39,13 @@ def front(points: Sequence[Point], cost: str) -> list[Point]:
 
 
 def measured_costs(points: Sequence[Point]) -> list[str]:
-    """The costs that some row has, those first in which rows differ."""
+    """Return the costs that some row has, those first in which rows differ."""
     values = {cost: {point.costs[cost] for point in points if point.costs.get(cost, 0) > 0} for cost in COSTS}
     return sorted((cost for cost in COSTS if values[cost]), key=lambda cost: len(values[cost]) < 2)
 
 
 def pareto_plot(name: str, title: str, points: Sequence[Point], teachers: Sequence[Point], cost: str) -> str:
-    """The plot over one cost, on a logarithmic axis, as an ``svg`` element; teachers are squares and on no front."""
+    """Draw the plot over a cost, on a logarithmic axis, as an ``svg`` element; teachers are squares and on no front."""
     shown = [point for point in points if point.costs.get(cost, 0) > 0]
     squares = [point for point in teachers if point.costs.get(cost, 0) > 0]
     metric = METRICS[cost]
@@ -76,7 +76,7 @@ def _square(x: float, y: float) -> str:
 
 
 def _names(points: Sequence[tuple[str, float, float]]) -> str:
-    """Texts beside points, each unless it would cover one before.
+    """Draw texts beside points, except those that would cover one before.
 
     They stand where there is room, to the lower right or the upper left: the front rises, so neither is on its line.
     """

@@ -8,7 +8,7 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 740, 30, 310
 
 
 def profile_plot(name: str, aggregate: Aggregate) -> str:
-    """The share of runs that gain more than a part of the teacher's advantage, for the first ``SERIES`` methods."""
+    """Draw the share of runs that gain more than a part of the teacher's advantage, for the first methods."""
     horizontal = Axis(THRESHOLDS[0], THRESHOLDS[-1], LEFT, RIGHT)
     vertical = Axis(0.0, 1.0, BOTTOM, TOP)
     lines = "".join(

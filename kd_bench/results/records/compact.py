@@ -1,0 +1,82 @@
+"""Published records: short, without the name of a host, one line per key."""
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+from kd_bench.results.records.curves import history_sha256
+from kd_bench.results.records.measured import Metrics, SelectedMetrics, SplitMetrics
+from kd_bench.results.records.record import Record
+from kd_bench.results.records.supplement import Evaluation, supplemented
+
+REQUIRED = tuple(name for name, field in SplitMetrics.model_fields.items() if field.is_required())
+
+
+def shortened(record: Record) -> Record:
+    """Leave out of a record what ``kd-bench publish`` does not copy.
+
+    That is the host's name; the history, which goes to the table of its study and leaves its hash; and beside the
+    headline on the test split every metric that is not part of each record: those follow from the predictions.
+    """
+    update = {
+        "hardware": record.hardware.model_copy(update={"host": None}),
+        "metrics": _headline_alone(record.metrics, record.selection),
+        "history": [],
+        "history_sha256": history_sha256(record.history) if record.history else record.history_sha256,
+    }
+    return record.model_copy(update=update)
+
+
+def shortened_evaluation(evaluation: Evaluation, record: Record) -> Evaluation:
+    """Leave out of a supplement what ``kd-bench publish`` does not copy: what its record says as well.
+
+    Raises:
+        IntegrityError: the supplement does not belong to the record.
+    """
+    metrics = evaluation.metrics
+    if supplemented(record, evaluation).metrics == record.metrics:
+        metrics = None
+    update = {
+        "hardware": evaluation.hardware.model_copy(update={"host": None}),
+        "metrics": metrics and _headline_alone(metrics, record.selection),
+    }
+    return evaluation.model_copy(update=update)
+
+
+def _headline_alone(metrics: Metrics, selection: str) -> Metrics:
+    update = {}
+    for rule, each in metrics:
+        if each is not None and rule == selection:
+            update[rule] = each.model_copy(update={"validation": _required(each.validation)})
+        elif each is not None:
+            validation, test = _required(each.validation), _required(each.test)
+            update[rule] = SelectedMetrics(epoch=each.epoch, validation=validation, test=test)
+    return metrics.model_copy(update=update)
+
+
+def _required(split: SplitMetrics) -> SplitMetrics:
+    return SplitMetrics(**{name: getattr(split, name) for name in REQUIRED})
+
+
+def are_copies(records: Collection[Record]) -> bool:
+    """Tell whether all of these are one record, complete or published, however its configuration was asked for."""
+    published = any(record.hardware.host is None for record in records)
+    # Compared as text: NaN in a configuration is not equal to itself.
+    texts = {(shortened(each) if published else each).model_dump_json(exclude={"overrides"}) for each in records}
+    return len(texts) == 1
+
+
+def as_lines(model: Record | Evaluation) -> str:
+    """Write a model as JSON: a line for each key of an object, an array on one line, no field that has its default."""
+    content = {"schema_version": model.schema_version, **model.model_dump(mode="json", exclude_defaults=True)}
+    return f"{_lines(content)}\n"
+
+
+def _lines(value: Any) -> str:
+    if not isinstance(value, dict) or not value:
+        return _text(value)
+    return "{\n" + ",\n".join(f"{_text(key)}:{_lines(each)}" for key, each in value.items()) + "\n}"
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
