@@ -2,8 +2,8 @@
 
 import argparse
 import json
-from pathlib import Path
 
+from kd_bench.cli.verify import add_run, run_directory
 from kd_bench.errors import ConfigError, IntegrityError
 
 HELP = "Compute the metrics of a finished run again and compare them with its record; --full measures more."
@@ -11,8 +11,8 @@ EXAMPLE = "kd-bench evaluate runs/3d72eb2bdc1c9aba --full --write evaluation.sec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("directory", metavar="RUN", help="directory of a run, or its id")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where ids are (default: runs)")
+    """Add the options of the command."""
+    add_run(parser)
     parser.add_argument("--full", action="store_true", help="also what needs the weights and the data")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--write", action="store_true", help="write evaluation.json, which boards read with the record")
@@ -20,12 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from kd_bench.results.records.record import RECORD_FILE
-
-    places = [Path(options.directory), options.runs / options.directory]
-    directory = next((place for place in places if (place / RECORD_FILE).is_file()), None)
-    if directory is None:
-        raise ConfigError(f"run {options.directory!r}: no finished run there, nor in {options.runs}")
+    """Print what the run measures now, and write it if asked; return the exit code."""
+    directory = run_directory(options)
     if options.overrides and not options.full:
         raise ConfigError(f"{options.overrides[0]}: overrides are for --full; predictions give the rest")
     from kd_bench.evaluation.report import as_text

@@ -1,4 +1,4 @@
-"""A teacher from elsewhere."""
+"""Import of a teacher from elsewhere."""
 
 import argparse
 from pathlib import Path
@@ -8,6 +8,7 @@ EXAMPLE = "kd-bench import resnet32x4.pth --model resnet32x4_cifar --expected-to
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument(
         "file", type=Path, help="weights: of timm, RepDistiller, mdistiller, kd-bench; .pth, .safetensors"
     )
@@ -17,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Add the network to the runs and print how good it is; return the exit code."""
     from kd_bench.config.overrides import compose_run
     from kd_bench.data.presence import require
 

@@ -1,4 +1,4 @@
-"""A pair before it is trained."""
+"""Facts of a pair before it is trained."""
 
 import argparse
 import json
@@ -10,12 +10,14 @@ EXAMPLE = "kd-bench show resnet20_cifar--resnet8_cifar method=at"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("pair", help="TEACHER--STUDENT, as the folders in results/ are named; any networks")
     parser.add_argument("overrides", nargs="*", help="of the configuration, as for train: dataset=cifar100 method=at")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def run(options: argparse.Namespace) -> int:
+    """Print the facts of the pair; return the exit code."""
     from kd_bench.config.overrides import compose_run
 
     cfg = compose_run([*_networks(options.pair), *options.overrides])

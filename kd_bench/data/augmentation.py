@@ -77,7 +77,7 @@ class Augmentation:
         return images
 
     def _windows(self, seed: int, epoch: int, base: int, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Heights, widths, tops and lefts (B,) of random windows, as shares of the image's sides."""
+        """Draw heights, widths, tops and lefts (B,) of random windows, as shares of the image's sides."""
         assert self.resized_crop is not None
         least, greatest = self.resized_crop
         area = least + (greatest - least) * uniform(seed, epoch, base + AREA, index)
@@ -88,7 +88,7 @@ class Augmentation:
         return heights, widths, tops, lefts
 
     def views(self, batch: Batch, seed: int, epoch: int, views: int, rotations: bool = False) -> Batch:
-        """The augmented batch, as floats in [0, 1]: (B, 3, H, W) for one view, else (V, B, 3, H, W).
+        """Return the augmented batch, as floats in [0, 1]: (B, 3, H, W) for one view, else (V, B, 3, H, W).
 
         With ``rotations`` V is 4: the first view as it is and turned by 90, 180 and 270 degrees, which needs squares.
         """
@@ -99,7 +99,7 @@ class Augmentation:
         return batch._replace(images=as_float(stacked))
 
     def repeated_halves(self, batch: Batch, seed: int, epoch: int) -> Batch:
-        """As ``views``, the first half as view 1: its samples were seen as view 0 in the batch before."""
+        """Augment as ``views`` does, the first half as view 1: its samples were seen as view 0 in the batch before."""
         half = len(batch.index) // 2
         first = self(batch.images[:half], batch.index[:half], seed, epoch, view=1)
         second = self(batch.images[half:], batch.index[half:], seed, epoch, view=0)
@@ -107,5 +107,5 @@ class Augmentation:
 
 
 def as_float(images: Tensor) -> Tensor:
-    """uint8 in [0, 255] to float32 in [0, 1]."""
+    """Turn uint8 in [0, 255] into float32 in [0, 1]."""
     return images.to(torch.float32) / 255.0

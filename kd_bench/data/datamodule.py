@@ -1,4 +1,4 @@
-"""Splits to batches. One data module serves every data set, in memory or on disk."""
+"""From splits to batches. One data module serves every data set, in memory or on disk."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kd_bench.data.augmentation import Augmentation, as_float
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.data.samplers import ClassPairs, EpochOrder, RepeatedHalves, Sampling, Share
+from kd_bench.data.samplers import SAMPLERS, Share
 from kd_bench.data.source import ImageArrays, Split
 from kd_bench.data.splits import carve
 from kd_bench.errors import ConfigError, IntegrityError, KDBenchError
@@ -81,7 +81,7 @@ class BatchLoader(DataLoader[Batch]):
 
 
 def _in_own_words(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The batches; errors of workers become one line, as if there were no workers."""
+    """Yield the batches; errors of workers become one line, as if there were no workers."""
     try:
         yield from batches
     except IntegrityError as error:
@@ -102,7 +102,7 @@ def _as_is(batch: Any) -> Any:
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach all processes of a run; a worker that dies loudly would be the news."""
+    """Make a worker end without a word: Ctrl-C and a scheduler's SIGTERM reach all processes of a run."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
 
@@ -120,7 +120,7 @@ class ImageDataModule(pl.LightningDataModule):
         train_samples: stratified subset of the rest to train on; all of it if null.
         views: augmented views of each training image.
         rotations: of each training image, in place of views.
-        sampling: which samples make a training batch.
+        sampler: the name in ``SAMPLERS`` of what makes training batches.
         workers: processes that decode images which lie on disk.
         watch_test: evaluate the test split too after each epoch, for recipes that select on it.
     """
@@ -136,14 +136,14 @@ class ImageDataModule(pl.LightningDataModule):
         train_samples: int | None = None,
         views: int = 1,
         rotations: bool = False,
-        sampling: Sampling = "plain",
+        sampler: str = "plain",
         workers: int = 0,
         watch_test: bool = False,
     ) -> None:
         super().__init__()
         self.watch_test = watch_test
         self.spec, self.augmentation = spec, augmentation
-        self.views, self.rotations, self.sampling = views, rotations, sampling
+        self.views, self.rotations, self.sampler = views, rotations, SAMPLERS[sampler]
         self.batch_size, self.seed, self.workers = batch_size, seed, workers
         self.epoch_offset = 0  # epochs that an earlier stage of the same run has used up
         self.first_epoch = 0  # of this stage: more than 0 where it is taken up again
@@ -159,16 +159,10 @@ class ImageDataModule(pl.LightningDataModule):
         self.test = arrays.test
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        when = (self.batch_size, self.seed, self.epoch_offset, self.first_epoch)
-        if self.sampling == "class_pairs":
-            return self._training_loader(ClassPairs(self.train.targets, *when))
-        order = RepeatedHalves if self.sampling == "repeated_halves" else EpochOrder
-        return self._training_loader(order(len(self.train), *when))
-
-    def _training_loader(self, order: EpochOrder) -> DataLoader[Batch]:
+        order = self.sampler(self.train.targets, self.batch_size, self.seed, self.epoch_offset, self.first_epoch)
         if self.world == 1:
             return BatchLoader(self.train, order, self.workers)
-        share = Share(order, self.rank, self.world, groups=1 if self.sampling == "plain" else 2)
+        share = Share(order, self.rank, self.world)
         if not len(share):
             raise ConfigError(f"trainer.devices={self.world}: {len(self.train)} training samples are too few")
         return BatchLoader(self.train, share, self.workers)
@@ -180,6 +174,7 @@ class ImageDataModule(pl.LightningDataModule):
         return [self.evaluation_loader(split) for split in watched]
 
     def evaluation_loader(self, split: Split) -> DataLoader[Batch]:
+        """Return every sample of a split once, in order, as stored."""
         height, width = split.images.shape[-2:]
         batch_size = max(1, min(EVALUATION_BATCH, EVALUATION_PIXELS // (height * width)))
         return BatchLoader(split, InOrder(len(split), batch_size), self.workers)
@@ -188,7 +183,5 @@ class ImageDataModule(pl.LightningDataModule):
         """Augment on the device, where whole batches are cheap."""
         if self.trainer is not None and self.trainer.training:
             epoch = self.trainer.current_epoch + self.epoch_offset
-            if self.sampling == "repeated_halves":
-                return self.augmentation.repeated_halves(batch, self.seed, epoch)
-            return self.augmentation.views(batch, self.seed, epoch, self.views, self.rotations)
+            return self.sampler.augmented(self.augmentation, batch, self.seed, epoch, self.views, self.rotations)
         return batch._replace(images=as_float(batch.images))

@@ -1,15 +1,21 @@
-"""Which samples make a training batch: a function of (seed, epoch), so that nothing needs saving."""
+"""Samplers: which samples make a training batch, as a function of (seed, epoch), so that nothing needs saving.
+
+A kind of sampler is a class with a row in ``SAMPLERS``. Beside its batches it says how processes share them, how they
+are augmented, which batch sizes fit, and how a listing describes it.
+"""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from kd_bench.data.augmentation import Augmentation
+from kd_bench.data.batch import Batch
 from kd_bench.data.randomness import ORDER, PARTNER, uniform
 
-Sampling = Literal["plain", "class_pairs", "repeated_halves"]
+SamplerKind = Literal["plain", "class_pairs", "repeated_halves"]
 
 
 class EpochOrder(Sampler[Tensor]):
@@ -18,20 +24,28 @@ class EpochOrder(Sampler[Tensor]):
     Lightning calls ``set_epoch``, counting from 0 in each stage of a run; ``offset`` is the number of epochs that
     earlier stages used up. For the first epoch, and the first one after a resume, it calls too late: that epoch is
     ``start``. A last batch of a single sample is left out: batch norm cannot train on it.
+
+    Args:
+        targets: (N,) classes of the training samples.
     """
 
-    def __init__(self, samples: int, batch_size: int, seed: int, offset: int = 0, start: int = 0) -> None:
-        self.samples, self.batch_size, self.seed, self.offset = samples, batch_size, seed, offset
+    words: ClassVar[str] = ""  # for listings; the plain sampler goes without saying
+    groups: ClassVar[int] = 1  # equal parts of a batch, one after the other, that processes share alike
+    divisor: ClassVar[int] = 1  # of the batch size
+
+    def __init__(self, targets: Tensor, batch_size: int, seed: int, offset: int = 0, start: int = 0) -> None:
+        self.samples, self.batch_size, self.seed, self.offset = len(targets), batch_size, seed, offset
         self.set_epoch(start)
 
     def set_epoch(self, epoch: int) -> None:
+        """Give the batches of ``epoch`` from now on."""
         self.epoch = epoch + self.offset
 
     def __len__(self) -> int:
         return len(self.sizes())
 
     def sizes(self) -> list[int]:
-        """Of each batch, not counting partners and repetitions."""
+        """Return the size of each batch, not counting partners and repetitions."""
         full, rest = divmod(self.samples, self.batch_size)
         return [self.batch_size] * full + [rest] * (rest > 1 or not full)
 
@@ -39,21 +53,33 @@ class EpochOrder(Sampler[Tensor]):
         return iter(torch.split(self.order(), self.batch_size)[: len(self)])
 
     def order(self) -> Tensor:
-        """All samples, shuffled for this epoch."""
+        """Return all samples (N,), shuffled for this epoch."""
         return uniform(self.seed, self.epoch, ORDER, torch.arange(self.samples)).argsort(stable=True)
+
+    @classmethod
+    def trial(cls, batch_size: int) -> Tensor:
+        """Return the index of a batch as this sampler would give it, of the first samples, without any data set."""
+        return torch.arange(batch_size)
+
+    @classmethod
+    def augmented(
+        cls, augmentation: Augmentation, batch: Batch, seed: int, epoch: int, views: int, rotations: bool
+    ) -> Batch:
+        """Return the augmented training batch, as ``Augmentation.views``."""
+        return augmentation.views(batch, seed, epoch, views, rotations)
 
 
 class ClassPairs(EpochOrder):
     """Each batch is followed by a partner for each of its samples: any of the same class, itself included.
 
     A batch has 2 * ``batch_size`` indices then; the partners' order is that of the samples.
-
-    Args:
-        targets: (N,) classes of the training samples.
     """
 
+    words = "pairs of one class"
+    groups = 2
+
     def __init__(self, targets: Tensor, batch_size: int, seed: int, offset: int = 0, start: int = 0) -> None:
-        super().__init__(len(targets), batch_size, seed, offset, start)
+        super().__init__(targets, batch_size, seed, offset, start)
         self.targets = targets
         self.by_class = targets.argsort(stable=True)
         self.counts = torch.bincount(targets)
@@ -67,6 +93,10 @@ class ClassPairs(EpochOrder):
         place = (uniform(self.seed, self.epoch, PARTNER, index) * self.counts[classes]).long()
         return self.by_class[self.starts[classes] + place]
 
+    @classmethod
+    def trial(cls, batch_size: int) -> Tensor:
+        return torch.arange(batch_size).repeat(2)
+
 
 class RepeatedHalves(EpochOrder):
     """Each batch repeats the second half of the batch before it as its first half.
@@ -75,9 +105,13 @@ class RepeatedHalves(EpochOrder):
     at the end is left out.
     """
 
-    def __init__(self, samples: int, batch_size: int, seed: int, offset: int = 0, start: int = 0) -> None:
-        super().__init__(samples, batch_size, seed, offset, start)
-        self.half = max(1, min(batch_size, samples) // 2)
+    words = "batches that repeat a half"
+    groups = 2
+    divisor = 2
+
+    def __init__(self, targets: Tensor, batch_size: int, seed: int, offset: int = 0, start: int = 0) -> None:
+        super().__init__(targets, batch_size, seed, offset, start)
+        self.half = max(1, min(batch_size, self.samples) // 2)
 
     def sizes(self) -> list[int]:
         return [self.half] * max(1, self.samples // self.half - 1)
@@ -86,21 +120,33 @@ class RepeatedHalves(EpochOrder):
         order = self.order()
         return (order[step * self.half : (step + 2) * self.half] for step in range(len(self)))
 
+    @classmethod
+    def augmented(
+        cls, augmentation: Augmentation, batch: Batch, seed: int, epoch: int, views: int, rotations: bool
+    ) -> Batch:
+        """Return the augmented batch in one view: its first half was seen in the batch before, and looks new now."""
+        return augmentation.repeated_halves(batch, seed, epoch)
+
+
+SAMPLERS: dict[str, type[EpochOrder]] = {
+    "plain": EpochOrder,
+    "class_pairs": ClassPairs,
+    "repeated_halves": RepeatedHalves,
+}
+
 
 class Share(Sampler[Tensor]):
-    """What one of several processes trains on: an equal part of every batch.
+    """The part of every batch that one of several processes trains on, equal for all.
 
-    Of samples and partners, and of first and second halves, it is the same part. What is too little for all at the end
-    of a batch is left out, and so is a batch that would leave each with a single sample.
-
-    Args:
-        groups: that a batch consists of, one after the other.
+    Of each of the batch's groups, such as samples and partners, it is the same part. What is too little for all at the
+    end of a batch is left out, and so is a batch that would leave each process with a single sample.
     """
 
-    def __init__(self, whole: EpochOrder, rank: int, world: int, groups: int) -> None:
-        self.whole, self.rank, self.world, self.groups = whole, rank, world, groups
+    def __init__(self, whole: EpochOrder, rank: int, world: int) -> None:
+        self.whole, self.rank, self.world = whole, rank, world
 
     def set_epoch(self, epoch: int) -> None:
+        """Give the batches of ``epoch`` from now on."""
         self.whole.set_epoch(epoch)
 
     def __len__(self) -> int:
@@ -108,7 +154,7 @@ class Share(Sampler[Tensor]):
 
     def __iter__(self) -> Iterator[Tensor]:
         for index in self.whole:
-            rows = index.view(self.groups, -1)
+            rows = index.view(self.whole.groups, -1)
             size = rows.shape[1] // self.world
             if size > 1:
                 yield rows[:, self.rank * size : (self.rank + 1) * size].flatten()

@@ -1,4 +1,4 @@
-"""Whether confidences are right: proper scores and calibration errors, raw and after temperature scaling.
+"""Calibration, whether confidences are right: proper scores and calibration errors, raw and after temperature scaling.
 
 Shapes: ``N`` samples, ``K`` classes. Logits come in, and become probabilities in float64 here and nowhere else: a
 library that is given logits which happen to lie in [0, 1] takes them for probabilities. The confidence of a sample is
@@ -20,7 +20,7 @@ TEMPERATURE_LIMITS = (1e-2, 1e2)
 
 
 def calibration_metrics(logits: Tensor, targets: Tensor) -> dict[str, float]:
-    """The metrics below of logits (N, K) and targets (N,), by the names that records give them."""
+    """Return the metrics below of logits (N, K) and targets (N,), by the names that records give them."""
     return {
         "nll": negative_log_likelihood(logits, targets),
         "brier": brier_score(logits, targets),
@@ -33,12 +33,12 @@ def calibration_metrics(logits: Tensor, targets: Tensor) -> dict[str, float]:
 
 
 def negative_log_likelihood(logits: Tensor, targets: Tensor) -> float:
-    """Mean over samples of -log p(target), in nats."""
+    """Return the mean over samples of -log p(target), in nats."""
     return float(F.cross_entropy(logits.double(), targets))
 
 
 def brier_score(logits: Tensor, targets: Tensor) -> float:
-    """Mean over samples of the squared distance of the probabilities from the target's one-hot vector, in [0, 2].
+    """Return the mean squared distance of the probabilities from the target's one-hot vector, in [0, 2].
 
     A sum over the classes (Brier 1950), not a mean: some libraries give 1/K of it.
     """
@@ -48,13 +48,13 @@ def brier_score(logits: Tensor, targets: Tensor) -> float:
 
 
 def expected_calibration_error(logits: Tensor, targets: Tensor) -> float:
-    """ECE in 15 equal-width bins of confidence, L1 (Guo et al. 2017, equation 3)."""
+    """Return the ECE in 15 equal-width bins of confidence, L1 (Guo et al. 2017, equation 3)."""
     gaps, _ = _binned(*_confidence_and_gap(logits, targets))
     return float(gaps.abs().sum() / len(targets))
 
 
 def reliability(logits: Tensor, targets: Tensor) -> Reliability:
-    """The bins of the ECE."""
+    """Return the bins of the ECE."""
     confidence, gap = _confidence_and_gap(logits, targets)
     gaps, samples = _binned(confidence, gap)
     confidences, _ = _binned(confidence, confidence)
@@ -69,13 +69,13 @@ def reliability(logits: Tensor, targets: Tensor) -> Reliability:
 
 
 def maximum_calibration_error(logits: Tensor, targets: Tensor) -> float:
-    """The largest mean gap of one of these bins (Guo et al. 2017, equation 4); a bin of one sample counts like any."""
+    """Return the largest mean gap of a bin (Guo et al. 2017, equation 4); a bin of one sample counts like any."""
     gaps, samples = _binned(*_confidence_and_gap(logits, targets))
     return float((gaps.abs() / samples.clamp(min=1)).max())
 
 
 def equal_mass_calibration_error(logits: Tensor, targets: Tensor) -> float:
-    """ECE in 15 bins of equally many samples by confidence (their numbers differ by at most one).
+    """Return the ECE in 15 bins of equally many samples by confidence (their numbers differ by at most one).
 
     Equal confidences are taken in the order of the samples.
     """
@@ -85,8 +85,10 @@ def equal_mass_calibration_error(logits: Tensor, targets: Tensor) -> float:
 
 
 def classwise_calibration_error(logits: Tensor, targets: Tensor) -> float:
-    """Mean over all K classes of the ECE of "this class" against "another one", in 15 equal-width bins of its
-    probability (Kull et al. 2019). Most probabilities are near 0, so values shrink as K grows.
+    """Return the mean over all K classes of the ECE of "this class" against "another one".
+
+    The bins are 15 of equal width of the class's probability (Kull et al. 2019). Most probabilities are near 0, so
+    values shrink as K grows.
     """
     probabilities = _probabilities(logits)
     errors = [
@@ -97,7 +99,7 @@ def classwise_calibration_error(logits: Tensor, targets: Tensor) -> float:
 
 
 def ece_noise_floor(logits: Tensor, seed: int = 0) -> float:
-    """The ECE that a perfectly calibrated model with these confidences would show on this many samples.
+    """Return the ECE that a perfectly calibrated model with these confidences would show on this many samples.
 
     Mean over draws in which each prediction is right with probability equal to its confidence. An ECE near this floor
     says nothing against the calibration.
@@ -111,7 +113,7 @@ def ece_noise_floor(logits: Tensor, seed: int = 0) -> float:
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float | None:
-    """The temperature that minimises the negative log-likelihood of ``logits / temperature`` (Guo et al. 2017).
+    """Return the temperature that minimises the negative log-likelihood of ``logits / temperature`` (Guo et al. 2017).
 
     Fit it on the validation split: on the test split it would know what it is judged by.
 
@@ -136,7 +138,7 @@ def _probabilities(logits: Tensor) -> Tensor:
 
 
 def _confidence_and_gap(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) confidences, and by how much being right (1 or 0) exceeds them."""
+    """Return (N,) confidences, and by how much being right (1 or 0) exceeds them."""
     confidence = _probabilities(logits).amax(dim=1)
     return confidence, (logits.argmax(dim=1) == targets).double() - confidence
 
@@ -146,6 +148,6 @@ def _bins(confidence: Tensor) -> Tensor:
 
 
 def _binned(confidence: Tensor, gap: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums of the gaps and numbers of samples in each bin, (15,) each."""
+    """Return sums of the gaps and numbers of samples in each bin, (15,) each."""
     bins = _bins(confidence)
     return torch.bincount(bins, gap, minlength=ECE_BINS), torch.bincount(bins, minlength=ECE_BINS)

@@ -45,7 +45,7 @@ class CifarC:
         self.sha256 = _sha256([folder / f"{name}.npy" for name in (*KINDS, LABELS)])
 
     def batches(self, kind: str, severity: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images, uint8 (B, 3, 32, 32), and their positions in the test split."""
+        """Yield images, uint8 (B, 3, 32, 32), and their positions in the test split."""
         first = (severity - 1) * self.samples
         for start in range(0, self.samples, batch_size):
             stop = min(start + batch_size, self.samples)

@@ -1,11 +1,12 @@
-"""Where a student differs from its teacher: class by class, and sample by sample."""
+"""Classes and samples in which a student differs from its teacher."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from kd_bench.results.records.measured import ClassMetrics, Exemplars
-from kd_bench.results.statistics import benjamini_hochberg, mcnemar_p_value
+from kd_bench.results.statistics.multiplicity import benjamini_hochberg
+from kd_bench.results.statistics.paired import mcnemar_p_value
 
 FALSE_DISCOVERY_RATE = 0.05
 EXEMPLARS_LISTED = 100
@@ -13,7 +14,7 @@ CONFIDENCE_DIGITS = 6  # those that machines agree on
 
 
 def class_metrics(logits: Tensor, targets: Tensor, teacher_logits: Tensor | None) -> ClassMetrics:
-    """Counts and statistics by class of logits (N, K), for targets (N,) and the teacher's logits (N, K)."""
+    """Return counts and statistics by class of logits (N, K), for targets (N,) and the teacher's logits (N, K)."""
     classes = logits.shape[1]
 
     def count(chosen: Tensor) -> list[int]:
@@ -45,7 +46,7 @@ def _mean(values: list[float]) -> float:
 
 
 def _differing(negative: list[int], positive: list[int]) -> tuple[list[int], list[int]]:
-    """Positions of the classes in which the student is worse, and better, than chance explains.
+    """Return positions of the classes in which the student is worse, and better, than chance explains.
 
     Classes without a flip are tests too: they say that nothing was found, and count in the correction.
     """
@@ -57,7 +58,7 @@ def _differing(negative: list[int], positive: list[int]) -> tuple[list[int], lis
 
 
 def disagreements(logits: Tensor, targets: Tensor, teacher_logits: Tensor) -> Exemplars:
-    """The samples on which student and teacher predict different classes; see ``Exemplars`` for their order."""
+    """Return the samples on which student and teacher predict different classes; see ``Exemplars`` for their order."""
     student, teacher = logits.argmax(dim=1), teacher_logits.argmax(dim=1)
     confidence = F.softmax(teacher_logits.double(), dim=1).amax(dim=1)
     differing = [

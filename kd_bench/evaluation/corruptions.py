@@ -22,19 +22,19 @@ RADIUS, ANGLE, SPECKLED, SALT, ROW, COLUMN = 1, 2, 3, 4, 5, 6
 
 
 def gaussian_noise(images: Tensor, index: Tensor, deviation: float) -> Tensor:
-    """Normal noise on every value, by Box and Muller's transform (1958) of two uniform numbers."""
+    """Add normal noise to every value, by Box and Muller's transform (1958) of two uniform numbers."""
     radius = (-2 * (1 - _by_value(RADIUS, images, index)).log()).sqrt()
     return images + deviation * radius * (2 * math.pi * _by_value(ANGLE, images, index)).cos()
 
 
 def salt_and_pepper(images: Tensor, index: Tensor, share: float) -> Tensor:
-    """A share of the values becomes 0 or 1."""
+    """Turn a share of the values into 0 or 1."""
     values = (_by_value(SALT, images, index) < 0.5).to(images.dtype)
     return torch.where(_by_value(SPECKLED, images, index) < share, values, images)
 
 
 def gaussian_blur(images: Tensor, index: Tensor, width: float) -> Tensor:
-    """A Gaussian filter of standard deviation ``width`` · side; beyond its edge the image is mirrored."""
+    """Apply a Gaussian filter of standard deviation ``width`` · side; beyond its edge the image is mirrored."""
     height, breadth = images.shape[-2:]
     for axis, side in ((2, height), (3, breadth)):
         sigma = width * side
@@ -47,24 +47,25 @@ def gaussian_blur(images: Tensor, index: Tensor, width: float) -> Tensor:
 
 
 def pixelation(images: Tensor, index: Tensor, share: float) -> Tensor:
-    """Means of blocks, as of a sensor with ``share`` of the pixels in a row."""
+    """Take means of blocks, as of a sensor with ``share`` of the pixels in a row."""
     height, width = images.shape[-2:]
     coarse = F.adaptive_avg_pool2d(images, (max(1, round(share * height)), max(1, round(share * width))))
     return F.interpolate(coarse, (height, width), mode="nearest-exact")
 
 
 def low_contrast(images: Tensor, index: Tensor, factor: float) -> Tensor:
-    """Values drawn together around the image's mean."""
+    """Draw values together around the image's mean."""
     middle = images.mean(dim=(1, 2, 3), keepdim=True)
     return middle + factor * (images - middle)
 
 
 def brightness(images: Tensor, index: Tensor, added: float) -> Tensor:
+    """Add the same to every value."""
     return images + added
 
 
 def occlusion(images: Tensor, index: Tensor, share: float) -> Tensor:
-    """A black rectangle with ``share`` of either side, anywhere within the image."""
+    """Put a black rectangle with ``share`` of either side anywhere within the image."""
     inside = torch.ones(len(images), 1, 1, 1, dtype=torch.bool)
     for axis, stream in ((2, ROW), (3, COLUMN)):
         side = images.shape[axis]
@@ -89,7 +90,7 @@ CORRUPTIONS: dict[str, tuple[Corruption, tuple[float, float, float]]] = {
 
 
 def corrupted(images: Tensor, index: Tensor, kind: str, severity: int) -> Tensor:
-    """``images``, uint8 (B, 3, H, W), corrupted: the same type and shape.
+    """Corrupt ``images``, uint8 (B, 3, H, W); type and shape stay.
 
     Args:
         index: (B,) positions in the split, which decide all randomness.
@@ -102,7 +103,7 @@ def corrupted(images: Tensor, index: Tensor, kind: str, severity: int) -> Tensor
 
 
 def _by_value(stream: int, images: Tensor, index: Tensor) -> Tensor:
-    """A number in [0, 1) for each value of each image: the same at every severity, whatever the batch."""
+    """Return a number in [0, 1) for each value of each image: the same at every severity, whatever the batch."""
     values = images[0].numel()
     place = index.view(-1, 1, 1, 1) * values + torch.arange(values).view(1, *images.shape[1:])
     return uniform(SEED, 0, stream, place)

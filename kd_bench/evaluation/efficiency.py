@@ -1,4 +1,4 @@
-"""What a network costs at test time."""
+"""Cost of a network at test time."""
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from kd_bench.models.weights import as_bytes
 
 
 def parameters(tap: FeatureTap, method: Method | None = None, trainable: bool = False) -> int:
-    """Parameters that a prediction needs: the network and what the method adds at test time, each counted once.
+    """Count the parameters that a prediction needs: those of the network and of what the method adds at test time.
 
     What a method turned off in the student, as one does that puts another head in place of its own, is not needed.
 
@@ -26,7 +26,7 @@ def parameters(tap: FeatureTap, method: Method | None = None, trainable: bool = 
 
 
 def file_bytes(tap: FeatureTap, method: Method | None = None) -> int:
-    """Size of the weights as safetensors files: buffers and headers included."""
+    """Return the size of the weights as safetensors files: buffers and headers included."""
     taps = taps_of(tap)
     heads = method.test_time_modules() if method else []
     files = [*(each.network for each in taps), *([nn.ModuleList(heads)] if heads else [])]
@@ -34,13 +34,13 @@ def file_bytes(tap: FeatureTap, method: Method | None = None) -> int:
 
 
 def adapter_parameters(method: Method) -> int:
-    """Parameters that are trained beside the student and thrown away after training."""
+    """Count the parameters that are trained beside the student and thrown away after training."""
     kept = {p for module in method.test_time_modules() for p in module.parameters()}
     return sum(parameter.numel() for parameter in set(method.parameters()) - kept)
 
 
 def macs(tap: FeatureTap, spec: DataSpec, method: Method | None = None) -> int:
-    """Multiply-accumulates of one image: half of torch's FLOP count (convolutions and matrix products).
+    """Count the multiply-accumulates of one image: half of torch's FLOP count (convolutions and matrix products).
 
     A classifier that the method turned off, as one does that puts another in its place, is left out. Attention is
     computed as its two products: the counter knows the fused one of some devices only.

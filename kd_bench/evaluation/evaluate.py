@@ -1,4 +1,4 @@
-"""A trained module to predictions, and predictions to metrics."""
+"""From a trained module to predictions, and from predictions to metrics."""
 
 import torch
 from torch import Tensor
@@ -6,8 +6,9 @@ from torch import Tensor
 from kd_bench.data.datamodule import ImageDataModule
 from kd_bench.evaluation.calibration import fit_temperature, reliability
 from kd_bench.evaluation.classes import class_metrics, disagreements
-from kd_bench.evaluation.metrics import split_metrics
+from kd_bench.evaluation.metrics import accuracy, split_metrics
 from kd_bench.evaluation.predictions import predict
+from kd_bench.models.ensemble import Ensemble, taps_of
 from kd_bench.models.features import FeatureTap
 from kd_bench.results.records.measured import Metrics, SelectedMetrics
 from kd_bench.training.module import DistillationModule, cloned
@@ -16,15 +17,27 @@ SPLITS = ("validation", "test")
 NO_TEMPERATURE = "the validation split has no best temperature: all of it is right, or no more than by chance"
 
 
-def teacher_predictions(tap: FeatureTap, data: ImageDataModule) -> dict[str, Tensor]:
-    """Logits (N, K) of a network on each held-out split."""
-    return {split: predict(tap, data.evaluation_loader(getattr(data, split))) for split in SPLITS}
+def teacher_predictions(
+    teacher: FeatureTap, data: ImageDataModule
+) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+    """Return logits (N, K) on each held-out split: of a teacher, and of each of its networks."""
+    members = [
+        {split: predict(tap, data.evaluation_loader(getattr(data, split))) for split in SPLITS}
+        for tap in taps_of(teacher)
+    ]
+    if not isinstance(teacher, Ensemble):
+        return members[0], members
+    return {split: teacher.combine([logits[split] for logits in members]) for split in SPLITS}, members
 
 
 def student_predictions(
     module: DistillationModule, data: ImageDataModule, teacher: dict[str, Tensor] | None
 ) -> dict[str, Tensor]:
-    """What ``predictions.safetensors`` holds. The module keeps its last weights."""
+    """Return what ``predictions.safetensors`` holds. The module keeps its last weights.
+
+    Args:
+        teacher: logits (N, K) of the pair's teacher by split.
+    """
     result: dict[str, Tensor] = {}
     last = cloned(module)
     for rule, weights in (*((rule, kept["weights"]) for rule, kept in module.best.items()), ("last", last)):
@@ -32,16 +45,26 @@ def student_predictions(
         for split in SPLITS:
             loader = data.evaluation_loader(getattr(data, split))
             result[f"{split}/{rule}"] = predict(module.student, loader, module.method)
-    for split in SPLITS:
-        targets = getattr(data, split).targets
-        result[f"{split}/targets"], result[f"{split}/index"] = targets, torch.arange(len(targets))
-        if teacher is not None:
-            result[f"{split}/teacher"] = teacher[split]
-    return result
+    teacher_logits = {f"{split}/teacher": logits for split, logits in (teacher or {}).items()}
+    return result | teacher_logits | labels(data)
+
+
+def labels(data: ImageDataModule) -> dict[str, Tensor]:
+    """Return the targets (N,) and positions (N,) of the samples of each held-out split, named as predictions are."""
+    targets = {split: getattr(data, split).targets for split in SPLITS}
+    return {
+        **{f"{split}/targets": values for split, values in targets.items()},
+        **{f"{split}/index": torch.arange(len(values)) for split, values in targets.items()},
+    }
+
+
+def top1_by_split(logits: dict[str, Tensor], data: ImageDataModule) -> dict[str, float]:
+    """Return the top-1 in [0, 1] of logits (N, K) on each held-out split."""
+    return {split: accuracy(logits[split], getattr(data, split).targets) for split in SPLITS}
 
 
 def metrics_of(predictions: dict[str, Tensor], epochs: dict[str, int]) -> Metrics:
-    """Every metric of a run that follows from its predictions alone.
+    """Return every metric of a run that follows from its predictions alone.
 
     Args:
         epochs: training epochs done by the weights of each rule: ``last``, ``best_on_validation`` and, where the

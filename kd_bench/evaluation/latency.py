@@ -1,4 +1,4 @@
-"""Time and memory of single predictions, the student's beside the teacher's.
+"""Latency: time and memory of single predictions, the student's beside the teacher's.
 
 Timings of one network alone say little: clocks, caches and neighbours differ from minute to minute and from process to
 process. So both networks are timed in turn, image by image, in each of several fresh processes, and the ratio of their
@@ -22,14 +22,14 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from kd_bench.config.check import load_plugins
+from kd_bench.config.plugins import load_plugins
 from kd_bench.config.schema import RunConfig
 from kd_bench.data.datamodule import EVALUATION_PIXELS
 from kd_bench.errors import KDBenchError
 from kd_bench.evaluation.machine import hardware
 from kd_bench.evaluation.memory import peak_activation_bytes
 from kd_bench.results.records.measured import Latency, Ratio, Speed
-from kd_bench.results.statistics import estimate
+from kd_bench.results.statistics.intervals import estimate
 from kd_bench.training.pair import build, load_student, load_teachers
 from kd_bench.training.teachers import TeacherWeights
 
@@ -43,7 +43,7 @@ Prediction = Callable[[Tensor], Tensor]
 
 
 class Job(BaseModel):
-    """What one process needs to build both networks again.
+    """The description of a run from which one process builds both networks again.
 
     Attributes:
         directory: of the run, with the student's weights.
@@ -60,7 +60,7 @@ class Job(BaseModel):
 
 
 class Measured(BaseModel):
-    """Of one network in one process."""
+    """Measurements of one network in one process."""
 
     timings_ms: list[float]
     images_per_second: float
@@ -99,7 +99,7 @@ def latency(config: RunConfig, directory: Path, teachers: Sequence[TeacherWeight
 
 
 def speed(processes: Sequence[Measured]) -> Speed:
-    """Percentiles over the timings of all processes; of the rest the median process."""
+    """Summarise percentiles over the timings of all processes, and of the rest the median process."""
     timings = [each for process in processes for each in process.timings_ms]
     p50, p95, p99 = (float(value) for value in np.percentile(timings, (50, 95, 99)))
     middle = sorted(processes, key=lambda process: process.images_per_second)[len(processes) // 2]
@@ -115,7 +115,7 @@ def speed(processes: Sequence[Measured]) -> Speed:
 
 
 def ratio(students: Sequence[Measured], teachers: Sequence[Measured]) -> Ratio:
-    """Geometric mean over processes of the ratio of their medians, with the t interval of its logarithm."""
+    """Return the geometric mean over processes of the ratio of their medians, with the t interval of its logarithm."""
     logarithms = [
         math.log(np.median(student.timings_ms) / np.median(teacher.timings_ms))
         for student, teacher in zip(students, teachers, strict=True)
@@ -139,7 +139,7 @@ def _in_a_process(job: Job) -> dict[str, Measured]:
 
 
 def measure(job: Job) -> dict[str, Measured]:
-    """Both networks in this process."""
+    """Measure both networks in this process."""
     torch.set_num_threads(job.threads)
     load_plugins(job.config.plugins)
     pair = build(job.config)
@@ -181,7 +181,7 @@ def _measured(
 
 
 def timed_in_turn(calls: dict[str, Callable[[], Any]], device: torch.device) -> dict[str, list[float]]:
-    """Milliseconds of each call, ``TIMINGS`` times one after the other, after ``WARM_UPS`` that do not count."""
+    """Return milliseconds of each call, ``TIMINGS`` times one after the other, after ``WARM_UPS`` that do not count."""
     timings: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(WARM_UPS + TIMINGS):
         for name, call in calls.items():
@@ -194,7 +194,7 @@ def timed_in_turn(calls: dict[str, Callable[[], Any]], device: torch.device) -> 
 
 
 def throughput(prediction: Prediction, image: Tensor, device: torch.device) -> tuple[int, float]:
-    """The best of growing batch sizes and its images a second; the search ends at the first that is slower."""
+    """Return the best of growing batch sizes and its images a second; the search ends at the first that is slower."""
     best = (1, 0.0)
     for batch in BATCHES:
         if batch > 1 and batch * image[0, 0].numel() > EVALUATION_PIXELS:
@@ -214,6 +214,7 @@ def throughput(prediction: Prediction, image: Tensor, device: torch.device) -> t
 
 
 def device_of(config: RunConfig) -> torch.device:
+    """Return the device that a run is configured for."""
     return torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
 
 

@@ -1,4 +1,4 @@
-"""Where a run ran: code, packages, machine."""
+"""Provenance of a run: code, packages, machine."""
 
 import os
 import platform
@@ -33,7 +33,7 @@ _PACKAGES = (
 
 @cache
 def code() -> CodeInfo:
-    """Version and, in a git checkout, commit and whether anything differs from it."""
+    """Return the version and, in a git checkout, commit and whether anything differs from it."""
     commit = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain") if commit else None
     return CodeInfo(version=__version__, commit=commit or None, dirty=None if changes is None else bool(changes))
@@ -51,10 +51,12 @@ def _git(*arguments: str) -> str | None:
 
 @cache
 def environment() -> Environment:
+    """Return the versions of Python and of the packages that numbers depend on."""
     return Environment(python=platform.python_version(), packages={name: version(name) for name in _PACKAGES})
 
 
 def hardware(device: torch.device) -> Hardware:
+    """Return this machine and the number of threads that torch uses on it."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return Hardware(
         host=socket.gethostname(),
@@ -66,7 +68,7 @@ def hardware(device: torch.device) -> Hardware:
 
 
 def peak_memory_bytes() -> int | None:
-    """Most memory that this process has held so far; None where the system does not say."""
+    """Return the most memory that this process has held so far; None where the system does not say."""
     if sys.platform == "win32":
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

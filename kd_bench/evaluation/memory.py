@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 
 def peak_activation_bytes(call: Callable[[], Any]) -> int:
-    """The most bytes of tensors made within ``call`` that are alive at one time.
+    """Return the most bytes of tensors made within ``call`` that are alive at one time.
 
     Weights and inputs exist before and do not count, nor does what an operation needs while it runs.
     """
@@ -22,7 +22,7 @@ def peak_activation_bytes(call: Callable[[], Any]) -> int:
 
 
 class _Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows the storages that operations return, from their creation to their end."""
+    """A mode that follows the storages that operations return, from their creation to their end."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

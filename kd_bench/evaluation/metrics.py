@@ -15,7 +15,7 @@ from kd_bench.results.records.measured import ScaledCalibration, SplitMetrics
 def split_metrics(
     logits: Tensor, targets: Tensor, teacher_logits: Tensor | None, temperature: float | None = None
 ) -> SplitMetrics:
-    """All metrics of ``logits`` (N, K) against ``targets`` (N,) and, where there is a teacher, its logits (N, K).
+    """Return all metrics of ``logits`` (N, K) against ``targets`` (N,) and, where there is one, the teacher's logits.
 
     Args:
         temperature: fitted on another split; calibration is then measured after scaling with it, too.
@@ -40,13 +40,14 @@ def split_metrics(
 
 
 def check_finite(logits: Tensor, teacher_logits: Tensor | None) -> None:
+    """Raise Diverged unless all logits are finite."""
     for whose, values in (("student", logits), ("teacher", teacher_logits)):
         if values is not None and not values.isfinite().all():
             raise Diverged(f"the {whose}'s logits are not finite: no metric is computed")
 
 
 def accuracy(logits: Tensor, targets: Tensor, k: int = 1) -> float:
-    """Share of samples whose target is among the ``k`` largest logits, exact in double precision.
+    """Return the share of samples whose target is among the ``k`` largest logits, exact in double precision.
 
     Of equal logits the first counts as the largest.
     """
@@ -55,7 +56,7 @@ def accuracy(logits: Tensor, targets: Tensor, k: int = 1) -> float:
 
 
 def macro_accuracy(logits: Tensor, targets: Tensor) -> float:
-    """Mean over the classes that occur of each one's accuracy: rare classes count as much as frequent ones."""
+    """Return the mean accuracy of the classes that occur: rare classes count as much as frequent ones."""
     right = logits.argmax(dim=1) == targets
     samples, correct = targets.bincount(), targets.bincount(right.double())
     occurring = samples > 0

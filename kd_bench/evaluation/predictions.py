@@ -1,4 +1,4 @@
-"""The logits of every held-out sample, saved once; all metrics can be recomputed from them without the model.
+"""Predictions: the logits of every held-out sample, saved once. All metrics follow from them without the model.
 
 ``predictions.safetensors`` holds, for ``validation`` and ``test``: ``<split>/targets`` (N,), ``<split>/index`` (N,),
 ``<split>/last`` and ``<split>/best_on_validation`` (N, K) student logits, and ``<split>/teacher`` (N, K) where the pair
@@ -21,7 +21,7 @@ from kd_bench.models.features import FeatureTap, Outputs
 
 
 def predict(tap: FeatureTap, batches: Iterable[Batch], method: Method | None = None) -> Tensor:
-    """Logits (N, K), float32 on the CPU, of a network in eval mode, through the method's head if it has its own.
+    """Return logits (N, K), float32 on the CPU, of a network in eval mode, through the method's head if it has one.
 
     Raises:
         Diverged: a logit is not finite.
@@ -31,7 +31,7 @@ def predict(tap: FeatureTap, batches: Iterable[Batch], method: Method | None = N
 
 
 def embed(tap: FeatureTap, batches: Iterable[Batch]) -> Tensor:
-    """Embeddings (N, D), as ``predict``."""
+    """Return embeddings (N, D), as ``predict`` does logits."""
     return _passed(tap, batches, [tap], "embeddings", lambda o: o.embedding)
 
 
@@ -53,6 +53,11 @@ def _passed(
 
 
 def load_predictions(path: Path) -> dict[str, Tensor]:
+    """Read ``predictions.safetensors``.
+
+    Raises:
+        IntegrityError: it is missing or damaged.
+    """
     try:
         predictions: dict[str, Tensor] = load_file(path)
         return predictions

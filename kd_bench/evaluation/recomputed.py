@@ -13,7 +13,7 @@ from kd_bench.results.records.record import Record
 
 
 def prediction_problems(record: Record, path: Path) -> list[str]:
-    """Which metrics do not follow from the predictions in ``path``, or why there are none."""
+    """Name the metrics that do not follow from the predictions in ``path``, or why there are none."""
     try:
         predictions = load_predictions(path)
         if problems := list(_shape_problems(record, predictions)):

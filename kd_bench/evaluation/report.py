@@ -1,4 +1,4 @@
-"""What was measured of a run, as text for a terminal. Needs no torch."""
+"""Measurements of a run as text for a terminal. Needs no torch."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ LISTED = 10  # classes and exemplars by name
 
 
 def as_text(record: Record, selected: SelectedMetrics, full: FullEvaluation | None) -> str:
-    """The headline metrics, the gaps by class and by sample, and what a full evaluation gave.
+    """Write the headline metrics, the gaps by class and by sample, and what a full evaluation gave.
 
     Args:
         record: for the names of things.
@@ -72,7 +72,7 @@ def _reasons(selected: SelectedMetrics, full: FullEvaluation | None) -> Iterator
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names of what was measured, and the values."""
+    """Yield dotted names of what was measured, and the values."""
     for name, value in values.items():
         if isinstance(value, dict) and name != "not_measured":
             yield from leaves(value, f"{prefix}{name}.")
@@ -81,6 +81,7 @@ def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def shown(value: Any) -> str:
+    """Write a value with four digits; a dash where there is none."""
     if value is None:
         return MISSING
     if isinstance(value, list):

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from kd_bench.data.batch import Batch
 from kd_bench.data.datamodule import EVALUATION_BATCH, ImageDataModule
@@ -20,7 +19,7 @@ Table = dict[str, list[float]]
 
 
 def on_generated(data: ImageDataModule, student: Accuracy, teacher: Accuracy | None) -> Corruptions:
-    """On up to 2,000 test images, drawn by the fixed hash and stratified, with every corruption of the own set."""
+    """Measure up to 2,000 test images, drawn by the fixed hash and stratified, with every corruption of our set."""
     chosen, _ = carve(data.test.targets, SAMPLES, "corruptions")
     clean = data.test.subset(chosen)
 
@@ -46,7 +45,7 @@ def on_generated(data: ImageDataModule, student: Accuracy, teacher: Accuracy | N
 def on_cifar_c(
     folder: Path, data: ImageDataModule, clean_top1: float, student: Accuracy, teacher: Accuracy | None
 ) -> Corruptions:
-    """On all images of the 15 corruptions of CIFAR-10-C or CIFAR-100-C.
+    """Measure all images of the 15 corruptions of CIFAR-10-C or CIFAR-100-C.
 
     Raises:
         IntegrityError: the files are incomplete, damaged, or of another data set.
@@ -81,7 +80,7 @@ def summary(
     top1: Table,
     teacher_top1: Table | None,
 ) -> Corruptions:
-    """The means over a table of top-1 by corruption and severity.
+    """Summarise tables of top-1 by corruption and severity in their means.
 
     The mean corruption error divides the student's errors, summed over the severities of a corruption, by the
     teacher's (Hendrycks & Dietterich 2019, with the teacher in place of AlexNet): below 1 is more robust than it.
@@ -107,8 +106,8 @@ def _mean(table: Table) -> float:
 
 
 def _mean_corruption_error(top1: Table, teacher_top1: Table) -> float | None:
-    ours, theirs = (
-        1 - torch.tensor([table[kind] for kind in top1], dtype=torch.float64) for table in (top1, teacher_top1)
+    student_errors, teacher_errors = (
+        (1 - torch.tensor([table[kind] for kind in top1], dtype=torch.float64)).sum(dim=1)
+        for table in (top1, teacher_top1)
     )
-    errors: Tensor = theirs.sum(dim=1)
-    return float((ours.sum(dim=1) / errors).mean()) if bool((errors > 0).all()) else None
+    return float((student_errors / teacher_errors).mean()) if bool((teacher_errors > 0).all()) else None

@@ -1,4 +1,4 @@
-"""What frozen embeddings are worth on another data set: a linear probe and nearest neighbours.
+"""Transfer of frozen embeddings to another data set: a linear probe and nearest neighbours.
 
 Networks are in eval mode and get the other images at their own data set's size, behind their own normalization.
 """
@@ -35,7 +35,7 @@ Embedding = Callable[[Iterable[Batch]], Tensor]
 
 
 def load(name: str, data_root: Path) -> ImageArrays | str:
-    """A data set to transfer to, or why there is none.
+    """Load a data set to transfer to, or say why there is none.
 
     Args:
         name: ``digits``, which is always there, or ``fashion_mnist``.
@@ -81,7 +81,7 @@ def transfer(arrays: ImageArrays, size: tuple[int, int], student: Embedding, tea
 def probe(
     train: NDArray[np.float64], targets: NDArray[np.int64], test: NDArray[np.float64], test_targets: NDArray[np.int64]
 ) -> Probe:
-    """Test accuracy of two classifiers on embeddings (N, D).
+    """Return the test accuracy of two classifiers on embeddings (N, D).
 
     Multinomial logistic regression with an L2 penalty (C = 1) on standardized features, and the vote of the 5 nearest
     neighbours by cosine. Neither has anything tuned: the same recipe judges all networks.
@@ -96,7 +96,7 @@ def probe(
 
 
 def _batches(split: Split, size: tuple[int, int]) -> Iterable[Batch]:
-    """Images in memory, resized (bilinearly, antialiased) where they are of another size."""
+    """Yield images in memory, resized (bilinearly, antialiased) where they are of another size."""
     assert isinstance(split.images, Tensor)
     for index in torch.split(torch.arange(len(split)), EVALUATION_BATCH):
         images = split.images[index]

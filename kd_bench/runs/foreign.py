@@ -1,28 +1,29 @@
-"""A network trained elsewhere, as a finished run: measured here, with a record that names its file."""
+"""Networks from elsewhere, each as a finished run: measured here, with a record that names its file."""
 
 import time
+from datetime import datetime
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
 from kd_bench.config.check import check
 from kd_bench.data.datamodule import ImageDataModule
-from kd_bench.evaluation.evaluate import SPLITS, metrics_of, teacher_predictions
-from kd_bench.evaluation.metrics import accuracy
+from kd_bench.evaluation.evaluate import labels, metrics_of, teacher_predictions, top1_by_split
+from kd_bench.evaluation.opened import OpenedRun
 from kd_bench.models.weights import load_strictly, read_weights, save_tensors, weights_sha256
 from kd_bench.results.records.directory import PREDICTIONS_FILE, WEIGHTS_FILE, claim, finished
 from kd_bench.results.records.fingerprint import fingerprint
 from kd_bench.results.records.record import RECORD_FILE, Record, Times, write_record
 from kd_bench.results.records.states import new_state, now, write_state
 from kd_bench.runs.lineage import load_arrays, scratch_run
-from kd_bench.runs.recorder import dataset_info, make_record, method_info
+from kd_bench.runs.recorder import make_record
 from kd_bench.runs.run import data_module
 from kd_bench.training.pair import Pair, build
 from kd_bench.training.teachers import check_teacher
 
 IMPORTED = "imported"  # method and recipe of a network that was trained elsewhere
+RULES = ("last", "best_on_validation")
 
 
 def import_teacher(cfg: DictConfig, file: Path, expected_top1: float | None) -> Record:
@@ -53,51 +54,51 @@ def import_teacher(cfg: DictConfig, file: Path, expected_top1: float | None) -> 
     with claim(config.runs, run_id, wait=True) as directory:
         if (record := finished(directory)) is not None:
             return record
-        save_tensors(predictions, directory / PREDICTIONS_FILE)
-        save_tensors(pair.student.network.state_dict(), directory / WEIGHTS_FILE)
-        state = new_state(config, run_id, "teacher", epochs=0)
-        record = make_record(
-            config=config,
-            state=state,
-            pair=pair,
-            dataset=dataset_info(config, arrays, data),
-            teacher=None,
-            method=method_info(config, pair, []),
-            metrics=metrics_of(predictions, {"last": 0, "best_on_validation": 0}),
-            history=[],
-            times=Times(
-                started_at=started,
-                finished_at=now(),
-                train_seconds=None,
-                evaluation_seconds=time.perf_counter() - clock,
-                teacher_train_seconds=None,
-                resumed=0,
-            ),
-            directory=directory,
-            files=[PREDICTIONS_FILE, WEIGHTS_FILE],
-            imported_from=file.name,
-        )
-        write_state(state.moved("completed", epoch=0), directory)
-        write_record(record, directory / RECORD_FILE)
-        return record
+        opened = OpenedRun(config, pair, arrays, data, directory, [])
+        return _recorded(opened, run_id, predictions, file.name, started, time.perf_counter() - clock)
 
 
 def _measured(pair: Pair, data: ImageDataModule, expected_top1: float | None) -> dict[str, Tensor]:
-    """What ``predictions.safetensors`` holds; there is one set of weights for both selection rules.
+    """Return what ``predictions.safetensors`` holds; there is one set of weights for both selection rules.
 
     Raises:
         IntegrityError: the network is not what it claims to be.
     """
-    logits = teacher_predictions(pair.student, data)
-    measured = {split: accuracy(logits[split], getattr(data, split).targets) for split in SPLITS}
+    logits, _ = teacher_predictions(pair.student, data)
     expected = None if expected_top1 is None else ("test", expected_top1)
-    check_teacher(pair.student.name, measured, expected, pair.spec.num_classes)
-    predictions: dict[str, Tensor] = {}
-    for split in SPLITS:
-        targets = getattr(data, split).targets
-        predictions[f"{split}/targets"], predictions[f"{split}/index"] = targets, torch.arange(len(targets))
-        predictions[f"{split}/last"] = predictions[f"{split}/best_on_validation"] = logits[split]
-    return predictions
+    check_teacher(pair.student.name, top1_by_split(logits, data), expected, pair.spec.num_classes)
+    return {f"{split}/{rule}": values for split, values in logits.items() for rule in RULES} | labels(data)
+
+
+def _recorded(
+    opened: OpenedRun, run_id: str, predictions: dict[str, Tensor], file_name: str, started: datetime, seconds: float
+) -> Record:
+    """Leave in the run's directory what a training would have left."""
+    directory = opened.directory
+    save_tensors(predictions, directory / PREDICTIONS_FILE)
+    save_tensors(opened.pair.student.network.state_dict(), directory / WEIGHTS_FILE)
+    state = new_state(opened.config, run_id, "teacher", epochs=0)
+    record = make_record(
+        opened=opened,
+        state=state,
+        previous=[],
+        metrics=metrics_of(predictions, dict.fromkeys(RULES, 0)),
+        teacher_top1=None,
+        history=[],
+        times=Times(
+            started_at=started,
+            finished_at=now(),
+            train_seconds=None,
+            evaluation_seconds=seconds,
+            teacher_train_seconds=None,
+            resumed=0,
+        ),
+        files=[PREDICTIONS_FILE, WEIGHTS_FILE],
+        imported_from=file_name,
+    )
+    write_state(state.moved("completed", epoch=0), directory)
+    write_record(record, directory / RECORD_FILE)
+    return record
 
 
 def _imported(cfg: DictConfig) -> DictConfig:

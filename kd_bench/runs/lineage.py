@@ -1,4 +1,4 @@
-"""From a configuration to the identity of its run: data, the runs that it learns from, their weights, the run's id."""
+"""Lineage: from a configuration to the runs that it learns from, their weights, and the run's id."""
 
 import json
 from collections.abc import Callable
@@ -23,35 +23,43 @@ from kd_bench.training.teachers import TeacherWeights, from_checkpoint, from_rec
 Role = Literal["student", "teacher"]
 
 
-def prepare(cfg: DictConfig) -> tuple[RunConfig, Pair, ImageArrays]:
-    """The checked configuration, the objects and the data set of a run.
+def prepare(cfg: DictConfig, device_here: bool = True) -> tuple[RunConfig, Pair, ImageArrays]:
+    """Return the checked configuration, the objects and the data set of a run.
+
+    Args:
+        device_here: as for ``build``.
 
     Raises:
         ConfigError, IntegrityError: whatever is wrong with them.
     """
     config = check(cfg)
-    pair = build(config)
+    pair = build(config, device_here)
     return config, pair, load_arrays(config, pair)
 
 
 def locate(cfg: DictConfig) -> str | None:
-    """The id of the run that ``cfg`` describes; None as long as a run that it learns from is not finished."""
-
-    def obtain(earlier: DictConfig, role: Role) -> Record:
-        run_id = locate(earlier)
-        record = finished(Path(earlier.paths.runs).expanduser() / run_id) if run_id else None
-        if record is None:
-            raise _Unfinished
-        return record
-
+    """Return the id of the run that ``cfg`` describes; None as long as a run that it learns from is not finished."""
     try:
-        return resolve(cfg, *prepare(cfg), obtain)[2]
-    except _Unfinished:
+        return resolve(cfg, *prepare(cfg), finished_run)[2]
+    except Unfinished:
         return None
 
 
-class _Unfinished(Exception):
-    pass
+class Unfinished(Exception):
+    """A run that another one learns from is not finished, or not here."""
+
+
+def finished_run(cfg: DictConfig, role: Role) -> Record:
+    """Return the record of the run that ``cfg`` describes.
+
+    Raises:
+        Unfinished: there is none.
+    """
+    run_id = locate(cfg)
+    record = finished(Path(cfg.paths.runs).expanduser() / run_id) if run_id else None
+    if record is None:
+        raise Unfinished(f"the run {run_id or 'before it'} is not in {cfg.paths.runs}")
+    return record
 
 
 def resolve(
@@ -61,10 +69,10 @@ def resolve(
     arrays: ImageArrays,
     obtain: Callable[[DictConfig, Role], Record],
 ) -> tuple[list[TeacherWeights], list[TeacherWeights], str]:
-    """The weights of the pair's teacher and of earlier runs, and the run's id, which depends on them.
+    """Return the weights of the pair's teacher, those of earlier runs, and the run's id, which depends on them.
 
     Args:
-        obtain: the record of a run that this one learns from.
+        obtain: gives the record of a run that this one learns from.
     """
     teachers = [
         from_checkpoint(network, config.runs)
@@ -78,20 +86,20 @@ def resolve(
 
 
 def earlier_runs(cfg: DictConfig, config: RunConfig, pair: Pair) -> list[tuple[DictConfig, Role]]:
-    """Every run that must be finished before this one: its teachers, and what the method learns from beside them."""
+    """List the runs to finish before this one: its teachers, and those that the method learns from beside them."""
     trained = [network for network in config.teacher.networks() if network.checkpoint == "auto"]
     return [*((teacher_run(cfg, network), "teacher") for network in trained), *learns_from(cfg, pair)]
 
 
 def learns_from(cfg: DictConfig, pair: Pair) -> list[tuple[DictConfig, Role]]:
-    """The runs whose networks the method learns from beside or instead of the pair's teacher."""
+    """Return the runs whose networks the method learns from beside or instead of the pair's teacher."""
     if pair.generation:
         return [(previous_run(cfg, pair.generation), "student")]
     return [(assistant_run(cfg, number), "teacher") for number in range(len(pair.method.assistants))]
 
 
 def load_arrays(config: RunConfig, pair: Pair) -> ImageArrays:
-    """The data set, compared with what the configuration says of it."""
+    """Load the data set, and compare it with what the configuration says of it."""
     arrays = _load(json.dumps(config.dataset.source, sort_keys=True))
     arrays.check(config.names.dataset, config.dataset.num_classes, pair.spec.image_size)
     return arrays
@@ -99,7 +107,7 @@ def load_arrays(config: RunConfig, pair: Pair) -> ImageArrays:
 
 @lru_cache(maxsize=2)
 def _load(source: str) -> ImageArrays:
-    """The jobs of a sweep share their data set."""
+    """Load a data set once for all jobs of a sweep."""
     arrays: ImageArrays = instantiate(json.loads(source), _convert_="all").load()
     return arrays
 
@@ -108,7 +116,7 @@ SCRATCH = {"_target_": "kd_bench.methods.scratch.Scratch"}
 
 
 def teacher_run(cfg: DictConfig, teacher: MemberConfig) -> DictConfig:
-    """The configuration of the run that trains a teacher of ``cfg``: its network as a student, from scratch.
+    """Derive the configuration of the run that trains a teacher of ``cfg``: its network as a student, from scratch.
 
     Data set and recipe are those of ``cfg`` but for the teacher's ``overrides``.
 
@@ -129,7 +137,7 @@ def teacher_run(cfg: DictConfig, teacher: MemberConfig) -> DictConfig:
 
 
 def student_run(cfg: DictConfig, network: MemberConfig) -> DictConfig:
-    """``cfg`` with another network as its student, which is measured beside the final student and not by itself."""
+    """Derive ``cfg`` with another network as its student, one that is not fully evaluated by itself."""
     derived = cfg.copy()
     with open_dict(derived):
         derived.evaluation = {"sections": []}
@@ -139,7 +147,7 @@ def student_run(cfg: DictConfig, network: MemberConfig) -> DictConfig:
 
 
 def assistant_run(cfg: DictConfig, number: int) -> DictConfig:
-    """The run that trains ``method.assistants[number]``, which learns from those before it as the student from all."""
+    """Derive the run that trains ``method.assistants[number]``, which learns from teacher and earlier assistants."""
     assistants = list(cfg.method.assistants)
     derived = student_run(cfg, MemberConfig(name=assistants[number]))
     derived.method.assistants = assistants[:number]
@@ -147,7 +155,7 @@ def assistant_run(cfg: DictConfig, number: int) -> DictConfig:
 
 
 def previous_run(cfg: DictConfig, generation: int) -> DictConfig:
-    """The configuration of the run before ``generation`` (counted from 1) in a chain."""
+    """Derive the configuration of the run before ``generation`` (counted from 1) in a chain."""
     if generation == 1:
         return scratch_run(cfg)
     derived = cfg.copy()
@@ -156,7 +164,7 @@ def previous_run(cfg: DictConfig, generation: int) -> DictConfig:
 
 
 def scratch_run(cfg: DictConfig) -> DictConfig:
-    """The configuration of the run that trains the student of ``cfg`` without distillation: generation 0 of a chain."""
+    """Derive the run that trains the student of ``cfg`` without distillation: generation 0 of a chain."""
     derived = cfg.copy()
     with open_dict(derived):
         derived.method = SCRATCH

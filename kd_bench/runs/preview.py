@@ -1,4 +1,4 @@
-"""A pair, looked at before anything is trained: sizes, cost, stages, pairing, memory of a step."""
+"""Preview of a pair before anything is trained: sizes, cost, stages, pairing, memory of a step."""
 
 import time
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kd_bench.config.schema import RunConfig
 from kd_bench.data.batch import Batch, DataSpec
+from kd_bench.data.samplers import SAMPLERS
 from kd_bench.evaluation import efficiency
 from kd_bench.methods.base import TrainingSet
 from kd_bench.models.features import FeatureTap, Outputs, paired_stages
@@ -22,7 +23,7 @@ TRIAL_SAMPLES = 1024  # of a training set that is not loaded
 
 
 def inspect(config: RunConfig) -> Facts:
-    """Facts of a configured pair; no data set is loaded.
+    """Return facts of a configured pair; no data set is loaded.
 
     Raises:
         ConfigError: as ``build``.
@@ -61,7 +62,7 @@ def _network(tap: FeatureTap, pair: Pair) -> Facts:
 
 
 def step_cost(config: RunConfig, pair: Pair) -> Facts:
-    """Memory and time of one training step on random images, without weights from anywhere.
+    """Measure memory and time of one training step on random images, without weights from anywhere.
 
     ``seconds`` are those of the fastest of three steps.
     """
@@ -87,7 +88,7 @@ class TrialStep:
         self._batch = _batch(config, pair, targets)
 
     def memory(self) -> dict[str, int]:
-        """Bytes that a step holds."""
+        """Return the bytes that a step holds, by what holds them."""
         weights = _weights(self._module)
         kept = _Kept(weights)
         with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor):
@@ -100,18 +101,16 @@ class TrialStep:
         }
 
     def seconds(self) -> float:
-        """Of one step."""
+        """Return the seconds of one step."""
         started = time.perf_counter()
         torch.autograd.backward(self._module.training_step(self._batch, 0))
         return time.perf_counter() - started
 
 
 def _batch(config: RunConfig, pair: Pair, targets: Tensor) -> Batch:
-    """Random images as the method's sampler, views and rotations would give them."""
+    """Make random images as the method's sampler, views and rotations would give them."""
     requires, size = pair.method.requires, config.recipe.batch_size
-    index = torch.arange(size)
-    if requires.sampler == "class_pairs":
-        index = torch.cat([index, index])
+    index = SAMPLERS[requires.sampler].trial(size)
     views = 4 if requires.rotations else requires.views
     images = torch.rand(views, len(index), 3, *pair.spec.image_size)
     return Batch(images[0] if views == 1 else images, targets[index], index)
@@ -120,7 +119,7 @@ def _batch(config: RunConfig, pair: Pair, targets: Tensor) -> Batch:
 def _outputs(
     module: DistillationModule, spec: DataSpec, targets: Tensor, batch_size: int
 ) -> Iterator[tuple[Batch, Outputs]]:
-    """A pass over random images that stand for the training samples."""
+    """Yield a pass over random images that stand for the training samples."""
     assert module.teacher is not None  # a method that asks has one
     for index in torch.split(torch.arange(len(targets)), batch_size):
         images = torch.rand(len(index), 3, *spec.image_size)
@@ -128,14 +127,14 @@ def _outputs(
 
 
 def _weights(module: DistillationModule) -> list[Tensor]:
-    """Parameters and buffers of everything in memory, each once: a teacher that learns is a part of the module."""
+    """Return parameters and buffers of all networks, each once: a teacher that learns is a part of the module."""
     parts = [module] if module.teacher is None else [module, module.teacher]
     tensors = [tensor for part in parts for tensor in (*part.parameters(), *part.buffers())]
     return list({id(tensor): tensor for tensor in tensors}.values())
 
 
 class _Kept:
-    """Counts the storages that autograd keeps for the backward pass, those of the weights left out."""
+    """A hook that counts the storages that autograd keeps for the backward pass, those of the weights left out."""
 
     def __init__(self, weights: list[Tensor]) -> None:
         self.bytes = 0
@@ -150,7 +149,7 @@ class _Kept:
 
 
 class _Standing:
-    """What a training step asks its trainer."""
+    """As much of a trainer as a training step asks for."""
 
     max_epochs, num_training_batches, current_epoch, global_step = 1, 1, 0, 0
 
@@ -160,7 +159,7 @@ def _size(tensors: list[Tensor]) -> int:
 
 
 def as_text(facts: Facts) -> str:
-    """The facts as a page for a terminal."""
+    """Write the facts as a page for a terminal."""
     roles = [role for role in ("teacher", "student") if role in facts]
     height, width = facts["image_size"]
     lines = [
@@ -199,7 +198,7 @@ _ROWS: list[tuple[str, Any]] = [
 
 
 def _shapes(stages: list[list[int]]) -> str:
-    """``16x8x8 2 of 32x4x4``: runs of equal shapes, such as those of a transformer, are counted."""
+    """Write stages as ``16x8x8 2 of 32x4x4``: runs of equal shapes, such as those of a transformer, are counted."""
     runs = [(shape, len(list(run))) for shape, run in groupby("x".join(map(str, stage)) for stage in stages)]
     return " ".join(shape if count == 1 else f"{count} of {shape}" for shape, count in runs)
 

@@ -1,23 +1,19 @@
-"""From a trained run to its record."""
-
-from pathlib import Path
+"""The recorder: from a trained run to its record."""
 
 import torch
 
 from kd_bench.config.files import file_sha256
 from kd_bench.config.schema import RunConfig
-from kd_bench.data.datamodule import ImageDataModule
-from kd_bench.data.source import ImageArrays
 from kd_bench.evaluation import efficiency
 from kd_bench.evaluation import machine as provenance
+from kd_bench.evaluation.latency import device_of
+from kd_bench.evaluation.opened import OpenedRun
 from kd_bench.models.weights import combined_sha256, weights_sha256
+from kd_bench.results.records.command import to_record
 from kd_bench.results.records.measured import FullEvaluation, Metrics, TrainingCost
 from kd_bench.results.records.record import (
     SCHEMA_VERSION,
-    CodeInfo,
     DatasetInfo,
-    Environment,
-    Hardware,
     MethodInfo,
     NetworkInfo,
     Record,
@@ -30,12 +26,8 @@ from kd_bench.training.pair import Pair
 from kd_bench.training.teachers import TeacherWeights
 
 
-def code_and_machine(config: RunConfig) -> tuple[CodeInfo, Environment, Hardware]:
-    device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
-    return provenance.code(), provenance.environment(), provenance.hardware(device)
-
-
-def dataset_info(config: RunConfig, arrays: ImageArrays, data: ImageDataModule) -> DatasetInfo:
+def _dataset(opened: OpenedRun) -> DatasetInfo:
+    config, arrays, data = opened.config, opened.arrays, opened.data
     return DatasetInfo(
         name=config.names.dataset,
         content_sha256=arrays.content_sha256,
@@ -49,7 +41,7 @@ def dataset_info(config: RunConfig, arrays: ImageArrays, data: ImageDataModule) 
     )
 
 
-def student_info(pair: Pair) -> NetworkInfo:
+def _student(pair: Pair) -> NetworkInfo:
     return NetworkInfo(
         name=pair.student.name,
         weights_sha256=weights_sha256(pair.student.network.state_dict()),
@@ -61,25 +53,24 @@ def student_info(pair: Pair) -> NetworkInfo:
     )
 
 
-def teacher_info(pair: Pair, weights: list[TeacherWeights], test_top1: float) -> TeacherInfo | None:
-    if pair.teacher is None:
+def _teacher(pair: Pair, teachers: list[TeacherWeights], test_top1: float | None) -> TeacherInfo | None:
+    if pair.teacher is None or test_top1 is None:
         return None
-    hashes = [each.sha256 for each in weights]
-    run_ids = [each.record.run_id for each in weights if each.record]
+    run_ids = [each.record.run_id for each in teachers if each.record]
     return TeacherInfo(
         name=pair.teacher.name,
-        weights_sha256=combined_sha256(hashes),
+        weights_sha256=combined_sha256([each.sha256 for each in teachers]),
         parameters=efficiency.parameters(pair.teacher),
         macs=efficiency.macs(pair.teacher, pair.spec),
         input_size=list(pair.teacher.input_size),
         file_bytes=efficiency.file_bytes(pair.teacher),
-        run_id=run_ids[0] if len(weights) == len(run_ids) == 1 else None,
-        source=", ".join(each.source for each in weights),
+        run_id=run_ids[0] if len(teachers) == len(run_ids) == 1 else None,
+        source=", ".join(each.source for each in teachers),
         test_top1=test_top1,
     )
 
 
-def method_info(config: RunConfig, pair: Pair, previous: list[TeacherWeights]) -> MethodInfo:
+def _method(config: RunConfig, pair: Pair, previous: list[TeacherWeights]) -> MethodInfo:
     return MethodInfo(
         name=config.names.method,
         family=pair.method.family,
@@ -92,7 +83,7 @@ def method_info(config: RunConfig, pair: Pair, previous: list[TeacherWeights]) -
 
 
 def training_cost(config: RunConfig, module: DistillationModule) -> TrainingCost:
-    """What a training that is done took beside its time."""
+    """Return what a training took beside its time."""
     on_gpu = config.trainer.accelerator == "gpu"  # the module itself is back on the CPU
     share = min(1.0, module.teacher_seconds / module.train_seconds) if module.train_seconds else 0.0
     return TrainingCost(
@@ -103,48 +94,48 @@ def training_cost(config: RunConfig, module: DistillationModule) -> TrainingCost
 
 
 def make_record(
-    config: RunConfig,
+    opened: OpenedRun,
     state: RunState,
-    pair: Pair,
-    dataset: DatasetInfo,
-    teacher: TeacherInfo | None,
-    method: MethodInfo,
+    previous: list[TeacherWeights],
     metrics: Metrics,
+    teacher_top1: float | None,
     history: list[dict[str, float]],
     times: Times,
-    directory: Path,
     files: list[str],
     imported_from: str | None = None,
     cost: TrainingCost | None = None,
     full: FullEvaluation | None = None,
 ) -> Record:
-    """Put the record together.
+    """Put the record of a trained run together.
 
     Args:
-        files: artefacts in ``directory`` to hash.
+        previous: weights of the earlier runs that the method learned from beside the pair's teacher.
+        teacher_top1: of the pair's teacher on the test split, in [0, 1].
+        files: artefacts in the run's directory to hash.
     """
-    code, environment, hardware = code_and_machine(config)
+    config, pair = opened.config, opened.pair
     return Record(
         schema_version=SCHEMA_VERSION,
         run_id=state.run_id,
         role=state.role,
         study=config.study,
-        dataset=dataset,
-        teacher=teacher,
-        student=student_info(pair),
-        method=method,
+        dataset=_dataset(opened),
+        teacher=_teacher(pair, opened.teachers, teacher_top1),
+        student=_student(pair),
+        method=_method(config, pair, previous),
         recipe=config.names.recipe,
         selection=config.recipe.selection,
         seed=config.seed,
         config=config.recorded(),
-        code=code,
-        environment=environment,
-        hardware=hardware,
+        overrides=to_record(config.recorded()),
+        code=provenance.code(),
+        environment=provenance.environment(),
+        hardware=provenance.hardware(device_of(config)),
         times=times,
         metrics=metrics,
         history=history,
         imported_from=imported_from,
-        artifacts={name: file_sha256(directory / name) for name in files},
+        artifacts={name: file_sha256(opened.directory / name) for name in files},
         cost=cost,
         full=full,
     )

@@ -1,4 +1,4 @@
-"""A finished run measured again: from its predictions, and in full from its weights."""
+"""Measuring a finished run again: from its predictions, and in full from its weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +10,17 @@ from kd_bench.config.files import file_sha256
 from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.evaluation import machine as provenance
 from kd_bench.evaluation.evaluate import metrics_of
-from kd_bench.evaluation.full import Trained, full_evaluation
+from kd_bench.evaluation.full import full_evaluation
 from kd_bench.evaluation.latency import device_of
+from kd_bench.evaluation.opened import OpenedRun
 from kd_bench.evaluation.predictions import load_predictions
 from kd_bench.results.records.differences import metric_differences
 from kd_bench.results.records.directory import PREDICTIONS_FILE
-from kd_bench.results.records.measured import FullEvaluation, Metrics
+from kd_bench.results.records.measured import FullEvaluation
 from kd_bench.results.records.record import RECORD_FILE, Record, read_record
 from kd_bench.results.records.states import now
 from kd_bench.results.records.supplement import EVALUATION_FILE, Evaluation, read_evaluation, write_evaluation
-from kd_bench.runs.restore import Restored, restore
+from kd_bench.runs.restore import restore
 from kd_bench.training.loop import torch_threads
 
 CHANGED = 1e-3  # share of classes that may change between machines, because two logits were nearly equal
@@ -27,7 +28,11 @@ CHANGED = 1e-3  # share of classes that may change between machines, because two
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What was measured of a run. ``differences``: numbers of its record that its predictions do not give."""
+    """The measurements of a finished run.
+
+    Attributes:
+        differences: numbers of the record that the predictions do not give.
+    """
 
     record: Record
     evaluation: Evaluation
@@ -49,14 +54,20 @@ def evaluate(directory: Path, full: bool, overrides: list[str]) -> Evaluated:
     predictions = _predictions(record, directory)
     epochs = {rule: selected.epoch for rule, selected in record.metrics if selected is not None}
     metrics = metrics_of(predictions, epochs)
-    device, measured = "cpu", None
+    device, measured = torch.device("cpu"), None
     if full:
-        restored = restore(record, directory, ["evaluation=full", *overrides])
-        device = str(device_of(restored.config))
-        measured = _full(restored, record, directory, predictions)
-    return Evaluated(
-        record, _evaluation(record, metrics, measured, device), metric_differences(record.metrics, metrics)
+        opened = restore(record, directory, ["evaluation=full", *overrides])
+        device, measured = device_of(opened.config), _full(opened, record, predictions)
+    evaluation = Evaluation(
+        run_id=record.run_id,
+        evaluated_at=now(),
+        code=provenance.code(),
+        environment=provenance.environment(),
+        hardware=provenance.hardware(device),
+        metrics=metrics,
+        full=measured,
     )
+    return Evaluated(record, evaluation, metric_differences(record.metrics, metrics))
 
 
 def write(evaluated: Evaluated, directory: Path) -> Path:
@@ -83,27 +94,14 @@ def _predictions(record: Record, directory: Path) -> dict[str, Tensor]:
     return predictions
 
 
-def _full(restored: Restored, record: Record, directory: Path, predictions: dict[str, Tensor]) -> FullEvaluation | None:
-    config, data = restored.config, restored.data
-    trained = Trained(config, restored.pair, data, directory, restored.teachers)
-    with torch_threads(config.trainer.threads):
-        computed = trained.student_logits(data.evaluation_loader(data.test)).argmax(dim=1)
+def _full(opened: OpenedRun, record: Record, predictions: dict[str, Tensor]) -> FullEvaluation | None:
+    data = opened.data
+    with torch_threads(opened.config.trainer.threads):
+        computed = opened.student_logits(data.evaluation_loader(data.test)).argmax(dim=1)
         saved = predictions[f"test/{record.selection}"].argmax(dim=1)
         if (changed := int((computed != saved).sum())) > CHANGED * len(saved):
             raise IntegrityError(
-                f"{directory}: its weights predict another class than {PREDICTIONS_FILE} on {changed} of {len(saved)} "
-                "test images"
+                f"{opened.directory}: its weights predict another class than {PREDICTIONS_FILE} on {changed} of "
+                f"{len(saved)} test images"
             )
-        return full_evaluation(trained)
-
-
-def _evaluation(record: Record, metrics: Metrics, full: FullEvaluation | None, device: str) -> Evaluation:
-    return Evaluation(
-        run_id=record.run_id,
-        evaluated_at=now(),
-        code=provenance.code(),
-        environment=provenance.environment(),
-        hardware=provenance.hardware(torch.device(device)),
-        metrics=metrics,
-        full=full,
-    )
+        return full_evaluation(opened)

@@ -1,40 +1,30 @@
-"""A finished run as objects again: its configuration, its data and its networks with their weights."""
+"""A finished run read back: its configuration, its data and its networks with their weights."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from kd_bench.config.check import check
 from kd_bench.config.composition import quoted
 from kd_bench.config.overrides import compose_run
 from kd_bench.config.schema import RunConfig
-from kd_bench.data.datamodule import ImageDataModule
 from kd_bench.data.presence import require
 from kd_bench.errors import ConfigError, IntegrityError
+from kd_bench.evaluation.evaluate import SPLITS
+from kd_bench.evaluation.opened import OpenedRun
 from kd_bench.models.weights import combined_sha256, weights_sha256
 from kd_bench.results.records.command import overrides_of
 from kd_bench.results.records.directory import WEIGHTS_FILE
 from kd_bench.results.records.record import Record
-from kd_bench.runs.lineage import load_arrays
+from kd_bench.runs.lineage import prepare
 from kd_bench.runs.run import data_module
-from kd_bench.training.pair import Pair, build, load_student, load_teachers
+from kd_bench.training.pair import load_student, load_teachers
 from kd_bench.training.teachers import TeacherWeights, from_checkpoint
 
 
-@dataclass(frozen=True)
-class Restored:
-    """What ``kd_bench.runs.run`` had when a run was done, with the headline weights."""
-
-    config: RunConfig
-    pair: Pair
-    data: ImageDataModule
-    teachers: list[TeacherWeights]
-
-
-def restore(record: Record, directory: Path, overrides: Sequence[str] = ()) -> Restored:
-    """Build a run again from its directory and those of its teachers beside it.
+def restore(record: Record, directory: Path, overrides: Sequence[str] = ()) -> OpenedRun:
+    """Build a run again from its directory and those of its teachers beside it, with the headline weights.
 
     Args:
         overrides: of the configuration, for what records do not hold: ``paths.data=DIR``, ``trainer=gpu``.
@@ -43,23 +33,51 @@ def restore(record: Record, directory: Path, overrides: Sequence[str] = ()) -> R
         ConfigError: an override that there is not, or code from elsewhere that was not asked for.
         IntegrityError: data or weights are absent or not those of the record.
     """
-    cfg = recomposed(record, directory.parent, overrides)
-    config = check(cfg)
-    pair = build(config)
-    arrays = load_arrays(config, pair)
-    if arrays.content_sha256 != record.dataset.content_sha256:
-        raise IntegrityError(f"{record.dataset.name}: the data here are not those of the run; their content differs")
-    load_student(pair, directory)
-    if weights_sha256(pair.student.network.state_dict()) != record.student.weights_sha256:
-        raise IntegrityError(f"{directory / WEIGHTS_FILE} is not the file of its record: its content has changed")
-    teachers = teachers_of(record, config)
-    if pair.teacher is not None:
-        load_teachers(pair.teacher, teachers)
-    return Restored(config, pair, data_module(config, pair, arrays), teachers)
+    opened = rebuilt(recomposed(record, directory.parent, overrides), directory)
+    check_data(record, opened)
+    load_weights(record, opened)
+    teachers = teachers_of(record, opened.config)
+    if opened.pair.teacher is not None:
+        load_teachers(opened.pair.teacher, teachers)
+    return replace(opened, teachers=teachers)
+
+
+def rebuilt(cfg: DictConfig, directory: Path, device_here: bool = True) -> OpenedRun:
+    """Build the objects of a run, without any weights.
+
+    Args:
+        device_here: as for ``kd_bench.training.pair.build``.
+    """
+    config, pair, arrays = prepare(cfg, device_here)
+    return OpenedRun(config, pair, arrays, data_module(config, pair, arrays), directory, [])
+
+
+def check_data(record: Record, opened: OpenedRun) -> None:
+    """Raise IntegrityError unless the data are those of the record, split by split."""
+    recorded, found = record.dataset, opened.arrays.content_sha256
+    if found != recorded.content_sha256:
+        raise IntegrityError(f"dataset.content_sha256={recorded.content_sha256}: the data here have {found}")
+    for split in ("train", *SPLITS):
+        samples, size = getattr(recorded, f"{split}_samples"), len(getattr(opened.data, split))
+        if samples != size:
+            raise IntegrityError(f"dataset.{split}_samples={samples}: the split here has {size}")
+
+
+def load_weights(record: Record, opened: OpenedRun) -> None:
+    """Load the headline weights, those of the method's head included.
+
+    Raises:
+        IntegrityError: a file is missing, does not fit, or is not the one of the record.
+    """
+    load_student(opened.pair, opened.directory)
+    found = weights_sha256(opened.pair.student.network.state_dict())
+    if found != record.student.weights_sha256:
+        path = opened.directory / WEIGHTS_FILE
+        raise IntegrityError(f"student.weights_sha256={record.student.weights_sha256}: {path} holds {found}")
 
 
 def recomposed(record: Record, runs: Path, overrides: Sequence[str]) -> DictConfig:
-    """The configuration of a recorded run, for this machine.
+    """Compose the configuration of a recorded run for this machine.
 
     Raises:
         ConfigError: as ``restore``.
@@ -78,7 +96,7 @@ def recomposed(record: Record, runs: Path, overrides: Sequence[str]) -> DictConf
 
 
 def teachers_of(record: Record, config: RunConfig) -> list[TeacherWeights]:
-    """Where the weights of the pair's teacher are.
+    """Find the weights of the pair's teacher.
 
     Raises:
         IntegrityError: they are not there, or they are others than the run had.

@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 
-from kd_bench.config.check import load_plugins
+from kd_bench.config.plugins import load_plugins
 from kd_bench.config.schema import RunConfig
 from kd_bench.data.augmentation import Augmentation, as_float
 from kd_bench.data.batch import Batch
@@ -19,18 +20,18 @@ from kd_bench.data.datamodule import ImageDataModule
 from kd_bench.data.randomness import derive_seed
 from kd_bench.data.source import ImageArrays
 from kd_bench.errors import Diverged, IntegrityError, Interrupted, Preempted
-from kd_bench.evaluation.evaluate import SPLITS, metrics_of, student_predictions, teacher_predictions
-from kd_bench.evaluation.full import Trained, full_evaluation
-from kd_bench.evaluation.metrics import accuracy
+from kd_bench.evaluation.evaluate import metrics_of, student_predictions, teacher_predictions, top1_by_split
+from kd_bench.evaluation.full import full_evaluation
+from kd_bench.evaluation.opened import OpenedRun
 from kd_bench.methods.base import TrainingSet
-from kd_bench.models.ensemble import Ensemble, taps_of
+from kd_bench.models.ensemble import taps_of
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.weights import save_tensors
 from kd_bench.results.records.directory import HEAD_FILE, PREDICTIONS_FILE, WEIGHTS_FILE, claim, finished
 from kd_bench.results.records.record import RECORD_FILE, Record, Times, write_record
 from kd_bench.results.records.states import RunState, State, new_state, now, read_state, write_state
 from kd_bench.runs.lineage import Role, load_arrays, prepare, resolve
-from kd_bench.runs.recorder import dataset_info, make_record, method_info, teacher_info, training_cost
+from kd_bench.runs.recorder import make_record, training_cost
 from kd_bench.training.checkpoints import delete_checkpoints
 from kd_bench.training.display import display
 from kd_bench.training.loop import fit, torch_threads
@@ -38,7 +39,7 @@ from kd_bench.training.module import MEMORIES, DistillationModule, in_float32
 from kd_bench.training.pair import Pair, build, make_module, notes, target_of
 from kd_bench.training.processes import Place, together
 from kd_bench.training.signals import stop_signals
-from kd_bench.training.teachers import FrozenTeacher, TeacherWeights, check_teacher, describe_normalization
+from kd_bench.training.teachers import TeacherWeights, check_teacher, describe_normalization
 from kd_bench.training.trackers import Guarded, TrackedRun
 
 CallbackMakers = tuple[Callable[[], list[Callback]], ...]
@@ -72,93 +73,107 @@ def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: 
                     _say(config, f"  evaluated later by: kd-bench evaluate {directory} --full --write")
             return record
         with stop_signals(), _recorded_state(state, directory, config), torch_threads(config.trainer.threads):
-            return _train(config, pair, arrays, teachers, previous, state, directory, callbacks)
+            opened = OpenedRun(config, pair, arrays, data_module(config, pair, arrays), directory, teachers)
+            return _train(opened, previous, state, callbacks)
 
 
-def _train(
-    config: RunConfig,
-    pair: Pair,
-    arrays: ImageArrays,
-    teachers: list[TeacherWeights],
-    previous: list[TeacherWeights],
-    state: RunState,
-    directory: Path,
-    callbacks: CallbackMakers,
-) -> Record:
-    started = now()
-    data = data_module(config, pair, arrays)
-    compared = _checked_teacher(config, pair, teachers, data)
-    for tap, weights in zip(pair.previous, previous, strict=True):
+def _train(opened: OpenedRun, previous: list[TeacherWeights], state: RunState, callbacks: CallbackMakers) -> Record:
+    started, config, directory = now(), opened.config, opened.directory
+    teacher_logits = _checked_teacher(opened)
+    for tap, weights in zip(opened.pair.previous, previous, strict=True):
         _load_weights(config, tap, weights)
-    module = make_module(config, pair)
-    _prepare(config, pair, module, data)
+    module = _prepared(opened)
     _say(config, f"{_title(state)}: {state.epochs} epochs, run {state.run_id}")
-    for line in notes(config, pair):
+    for line in notes(config, opened.pair):
         _say(config, f"  {line}")
-
     with _tracked(config, state, directory) as trackers:
-        makers = (*callbacks, lambda: display(config.trainer.progress))
-        alive = lambda epoch: write_state(state.moved("running", epoch=epoch), directory)  # noqa: E731
-        with together(config.trainer.devices, _take_part, config, teachers, previous, directory) as place:
-            fit(module, data, config.recipe.epochs, config.trainer, directory, trackers, makers, alive, place)
-        trained = time.perf_counter()
-        predictions = student_predictions(module, data, compared)
-        best = {rule: kept["epoch"] for rule, kept in module.best.items()}
-        metrics = metrics_of(predictions, {"last": state.epochs, **best})
-        files = _save(config, pair, module, predictions, directory)
-        full = full_evaluation(Trained(config, pair, data, directory, teachers))
-        record = make_record(
-            config=config,
-            state=state,
-            pair=pair,
-            dataset=dataset_info(config, arrays, data),
-            teacher=teacher_info(pair, teachers, accuracy(compared["test"], data.test.targets) if compared else 0.0),
-            method=method_info(config, pair, previous),
-            metrics=metrics,
-            history=module.history,
-            times=Times(
-                started_at=started,
-                finished_at=now(),
-                train_seconds=module.train_seconds,
-                evaluation_seconds=time.perf_counter() - trained,
-                teacher_train_seconds=_seconds(teachers),
-                resumed=module.resumed,
-            ),
-            directory=directory,
-            files=files,
-            cost=training_cost(config, module),
-            full=full,
-        )
+        _fit(opened, previous, module, state, trackers, callbacks)
+        record = _evaluated(opened, previous, module, state, teacher_logits, started)
         write_record(record, directory / RECORD_FILE)
         for tracker in trackers:
             tracker.summarise(_summary(record))
-            tracker.store([directory / name for name in files if name != PREDICTIONS_FILE])
+            tracker.store([directory / name for name in record.artifacts if name != PREDICTIONS_FILE])
     delete_checkpoints(directory)
     _say(config, f"  {_result(record, directory)}")
     return record
 
 
+def _fit(
+    opened: OpenedRun,
+    previous: list[TeacherWeights],
+    module: DistillationModule,
+    state: RunState,
+    trackers: list[Guarded],
+    callbacks: CallbackMakers,
+) -> None:
+    """Train the module, with other processes if the configuration asks for them."""
+    config, directory = opened.config, opened.directory
+    makers = (*callbacks, lambda: display(config.trainer.progress))
+
+    def alive(epoch: int) -> None:
+        write_state(state.moved("running", epoch=epoch), directory)
+
+    with together(config.trainer.devices, _take_part, config, opened.teachers, previous, directory) as place:
+        fit(module, opened.data, config.recipe.epochs, config.trainer, directory, trackers, makers, alive, place)
+
+
 def _take_part(
     place: Place, config: RunConfig, teachers: list[TeacherWeights], previous: list[TeacherWeights], directory: Path
 ) -> Callable[[], None]:
-    """What another process that shares the training makes, and what it does then."""
+    """Make in another process what it needs to share the training; returns what it does then."""
     load_plugins(config.plugins)
     pair = build(config)
-    data = data_module(config, pair, load_arrays(config, pair))
+    arrays = load_arrays(config, pair)
+    opened = OpenedRun(config, pair, arrays, data_module(config, pair, arrays), directory, teachers)
     for tap, weights in zip([*taps_of(pair.teacher), *pair.previous], [*teachers, *previous], strict=True):
         weights.load(tap)
-    module = make_module(config, pair)
-    _prepare(config, pair, module, data)
+    module = _prepared(opened)
 
     def go() -> None:
         with torch_threads(config.trainer.threads):
-            fit(module, data, config.recipe.epochs, config.trainer, directory, [], (), lambda epoch: None, place)
+            fit(module, opened.data, config.recipe.epochs, config.trainer, directory, [], (), lambda epoch: None, place)
 
     return go
 
 
+def _evaluated(
+    opened: OpenedRun,
+    previous: list[TeacherWeights],
+    module: DistillationModule,
+    state: RunState,
+    teacher_logits: dict[str, Tensor] | None,
+    started: datetime,
+) -> Record:
+    """Save predictions and headline weights, measure them, and put the record together."""
+    trained = time.perf_counter()
+    predictions = student_predictions(module, opened.data, teacher_logits)
+    best = {rule: kept["epoch"] for rule, kept in module.best.items()}
+    metrics = metrics_of(predictions, {"last": state.epochs, **best})
+    files = _save(opened, module, predictions)
+    full = full_evaluation(opened)
+    return make_record(
+        opened=opened,
+        state=state,
+        previous=previous,
+        metrics=metrics,
+        teacher_top1=top1_by_split(teacher_logits, opened.data)["test"] if teacher_logits else None,
+        history=module.history,
+        times=Times(
+            started_at=started,
+            finished_at=now(),
+            train_seconds=module.train_seconds,
+            evaluation_seconds=time.perf_counter() - trained,
+            teacher_train_seconds=_seconds(opened.teachers),
+            resumed=module.resumed,
+        ),
+        files=files,
+        cost=training_cost(opened.config, module),
+        full=full,
+    )
+
+
 def data_module(config: RunConfig, pair: Pair, arrays: ImageArrays) -> ImageDataModule:
-    """Batches of a data set, as the recipe and the method ask for them."""
+    """Make the batches of a data set, as the recipe and the method ask for them."""
     recipe, dataset = config.recipe, config.dataset
     return ImageDataModule(
         arrays,
@@ -181,62 +196,59 @@ def _load_weights(config: RunConfig, tap: FeatureTap, weights: TeacherWeights) -
         _say(config, f"  {note}")
 
 
-def _checked_teacher(
-    config: RunConfig, pair: Pair, weights: list[TeacherWeights], data: ImageDataModule
-) -> dict[str, Tensor] | None:
-    """The pair's teacher on the held-out splits, once each of its networks has shown to be what it claims to be."""
+def _checked_teacher(opened: OpenedRun) -> dict[str, Tensor] | None:
+    """Load the pair's teacher and return its logits by split, if each of its networks is what it claims to be."""
+    pair, data = opened.pair, opened.data
     if pair.teacher is None:
         return None
-    ensemble = pair.teacher if isinstance(pair.teacher, Ensemble) else None
-    logits = []
-    for tap, own in zip(taps_of(pair.teacher), weights, strict=True):
-        _load_weights(config, tap, own)
-        logits.append(teacher_predictions(tap, data))
-        measured = {split: accuracy(logits[-1][split], getattr(data, split).targets) for split in SPLITS}
+    networks = list(zip(taps_of(pair.teacher), opened.teachers, strict=True))
+    for tap, weights in networks:
+        _load_weights(opened.config, tap, weights)
+    logits, members = teacher_predictions(pair.teacher, data)
+    for (tap, weights), member in zip(networks, members, strict=True):
         normalization = describe_normalization(tap, pair.spec)
-        check_teacher(tap.name, measured, own.expected(), config.dataset.num_classes, normalization)
-    return {
-        split: ensemble.combine([each[split] for each in logits]) if ensemble else logits[0][split] for split in SPLITS
-    }
+        check_teacher(tap.name, top1_by_split(member, data), weights.expected(), pair.spec.num_classes, normalization)
+    return logits
 
 
-def _prepare(config: RunConfig, pair: Pair, module: DistillationModule, data: ImageDataModule) -> None:
-    """Let the method make what depends on the training samples."""
+def _prepared(opened: OpenedRun) -> DistillationModule:
+    """Make the module, and let the method make what depends on the training samples."""
+    module, data, pair = make_module(opened.config, opened.pair), opened.data, opened.pair
 
     def outputs() -> Iterator[tuple[Batch, Outputs]]:
-        assert isinstance(module.teacher, FrozenTeacher)  # a method that asks has one
+        assert module.teacher is not None  # a method that asks has one
         for batch in data.evaluation_loader(data.train):
             images = as_float(batch.images)
             yield batch._replace(images=images), in_float32(module.teacher(images))
 
     with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(config.seed, MEMORIES, pair.generation))
-        pair.method.prepare(TrainingSet(data.train.targets, config.dataset.num_classes, outputs))
+        torch.manual_seed(derive_seed(opened.config.seed, MEMORIES, pair.generation))
+        pair.method.prepare(TrainingSet(data.train.targets, pair.spec.num_classes, outputs))
+    return module
 
 
 def _seconds(teachers: list[TeacherWeights]) -> float | None:
-    """What training the teacher took, if all of it was trained here."""
+    """Return the seconds that training the teacher took, if all of it was trained here."""
     seconds = [weights.record.times.train_seconds if weights.record else None for weights in teachers]
     known = [each for each in seconds if each is not None]
     return sum(known) if known and len(known) == len(seconds) else None
 
 
-def _save(
-    config: RunConfig, pair: Pair, module: DistillationModule, predictions: dict[str, Tensor], directory: Path
-) -> list[str]:
+def _save(opened: OpenedRun, module: DistillationModule, predictions: dict[str, Tensor]) -> list[str]:
     """Save predictions and the headline weights; returns the file names. The module keeps those weights."""
-    if config.recipe.selection != "last":
-        module.load_state_dict(module.best[config.recipe.selection]["weights"])
+    pair, selection = opened.pair, opened.config.recipe.selection
+    if selection != "last":
+        module.load_state_dict(module.best[selection]["weights"])
     files = {PREDICTIONS_FILE: predictions, WEIGHTS_FILE: pair.student.network.state_dict()}
-    if pair.method.test_time_modules():
-        files[HEAD_FILE] = nn.ModuleList(pair.method.test_time_modules()).state_dict()
+    if heads := pair.method.test_time_modules():
+        files[HEAD_FILE] = nn.ModuleList(heads).state_dict()
     for name, tensors in files.items():
-        save_tensors(tensors, directory / name)
+        save_tensors(tensors, opened.directory / name)
     return list(files)
 
 
 def _put_in_order(state: RunState, directory: Path) -> None:
-    """What a run that was stopped between its record and its end has left to do."""
+    """Do what a run that was stopped between its record and its end has left to do."""
     delete_checkpoints(directory)
     with suppress(IntegrityError):  # a lost or damaged state is not completed either
         if read_state(directory).state == "completed":
@@ -263,6 +275,7 @@ def _recorded_state(state: RunState, directory: Path, config: RunConfig) -> Iter
 
 
 def state_after(error: BaseException) -> State:
+    """Return the state of a run that ended with ``error``."""
     if isinstance(error, Diverged):
         return "diverged"
     if isinstance(error, Preempted):
@@ -275,7 +288,7 @@ def state_after(error: BaseException) -> State:
 
 @contextmanager
 def _tracked(config: RunConfig, state: RunState, directory: Path) -> Iterator[list[Guarded]]:
-    """Trackers for one run, closed before the next job of a sweep starts."""
+    """Open the trackers of one run, and close them before the next job of a sweep starts."""
     tracked = TrackedRun(
         directory=directory,
         run_id=state.run_id,
@@ -297,7 +310,7 @@ def _tracked(config: RunConfig, state: RunState, directory: Path) -> Iterator[li
 
 
 def _summary(record: Record) -> dict[str, float]:
-    """Final metrics, under the names that a tracker's users look for."""
+    """Return the final metrics, under the names that a tracker's users look for."""
     return {
         f"{split}/{name}": value
         for split, metrics in (("test", record.headline().test), ("val", record.headline().validation))

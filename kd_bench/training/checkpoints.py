@@ -33,12 +33,12 @@ _NAME = re.compile(rf"checkpoint-(\d+)-(\d+)-([0-9a-f]{{{_DIGITS}}})\.ckpt")
 
 
 def checkpoint_stem(directory: Path, stage: int, epoch: int) -> Path:
-    """What to hand to Lightning; the writer adds the hash."""
+    """Return the path to hand to Lightning; the writer adds the hash."""
     return directory / f"checkpoint-{stage}-{epoch:05d}"
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Writes checkpoints so that the previous good one is never lost, and reads them without running code."""
+    """A writer that never loses the previous good checkpoint, and a reader that runs no code."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write under ``path`` plus the content's hash.
@@ -77,7 +77,7 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 def _unfit(loaded: Any, run_id: str) -> str:
-    """Why a run cannot go on from what was loaded; empty if it can."""
+    """Say why a run cannot go on from what was loaded; empty if it can."""
     stamp = loaded.get(_STAMP) if isinstance(loaded, dict) else None
     if not isinstance(stamp, dict):
         return "is no checkpoint of this version of kd_bench"
@@ -92,7 +92,7 @@ def _unfit(loaded: Any, run_id: str) -> str:
 
 
 def _checkpoints(directory: Path) -> list[Path]:
-    """Newest first."""
+    """List the checkpoints of a run, newest first."""
     found = [path for path in directory.glob("checkpoint-*.ckpt") if _NAME.fullmatch(path.name)]
     return sorted(found, key=lambda path: path.name, reverse=True)
 
@@ -106,7 +106,7 @@ class Found(NamedTuple):
 
 
 def latest_checkpoint(directory: Path) -> Found | None:
-    """The newest undamaged checkpoint; None where there is none at all.
+    """Find the newest undamaged checkpoint; None where there is none at all.
 
     Raises:
         IntegrityError: there are checkpoints, but none is intact. Starting again is the user's decision.
@@ -141,5 +141,6 @@ def check_space(directory: Path, weights: Iterable[Tensor]) -> None:
 
 
 def delete_checkpoints(directory: Path) -> None:
+    """Delete the checkpoints of a run that needs them no more."""
     for path in _checkpoints(directory):
         path.unlink(missing_ok=True)

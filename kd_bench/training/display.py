@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: Lightning's bar on a terminal, few quiet lines elsewhere."""
+"""Display of a run while it trains: Lightning's bar on a terminal, few quiet lines elsewhere."""
 
 import sys
 import time
@@ -16,7 +16,7 @@ EpochListener = Callable[[str, int, int], None]  # run id, epochs done and epoch
 
 
 class EpochLines(Callback):
-    """One line for the first and last epoch and every ten seconds between."""
+    """A line for the first and last epoch and every ten seconds between."""
 
     def __init__(self) -> None:
         self._last = 0.0
@@ -33,7 +33,7 @@ class EpochLines(Callback):
 
 
 class Listener(Callback):
-    """Tells someone else's display, such as a study's, about each epoch."""
+    """A callback that tells someone else's display, such as a study's, about each epoch."""
 
     def __init__(self, tell: EpochListener) -> None:
         self._tell = tell
@@ -46,7 +46,7 @@ class Listener(Callback):
 
 
 def display(kind: str) -> list[Callback]:
-    """The callbacks for ``trainer.progress``."""
+    """Return the callbacks for ``trainer.progress``."""
     if kind == "auto":
         kind = "bar" if sys.stderr.isatty() and sys.stdout.isatty() else "lines"
     shown: dict[str, Callable[[], Any]] = {"bar": RichProgressBar, "lines": EpochLines}

@@ -1,4 +1,4 @@
-"""From a module and data to trained weights: Lightning's trainer, stage by stage, resumed where it was left."""
+"""The training loop: Lightning's trainer, stage by stage, resumed where it was left."""
 
 import logging
 import signal
@@ -34,7 +34,7 @@ UNHELPFUL_WARNINGS = (
 
 
 class EpochCheckpoint(Checkpoint):
-    """Saves at epoch ends, after the module has written its history, and gives a sign of life."""
+    """A callback that saves at epoch ends, once the module has written its history, and gives a sign of life."""
 
     def __init__(self, directory: Path, stage: int, every: int, alive: Callable[[int], None]) -> None:
         self._directory, self._stage, self._every, self._alive = directory, stage, every, alive
@@ -51,8 +51,10 @@ class EpochCheckpoint(Checkpoint):
 
 
 class KeepSignals(Callback):
-    """Takes SIGTERM back from Lightning, whose handler tells the other processes of a run first, in a collective that
-    they never join while they wait for this one's gradients.
+    """A callback that takes SIGTERM back from Lightning.
+
+    Lightning's handler tells the other processes of a run first, in a collective that they never join while they wait
+    for this one's gradients.
     """
 
     def __init__(self) -> None:
@@ -145,7 +147,7 @@ def torch_threads(count: int | None) -> Iterator[None]:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Lightning's advertisements, and its advice that does not hold here, are not for our users."""
+    """Silence Lightning's advertisements, and its advice that does not hold here."""
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""The only training step."""
+"""The Lightning module, with the only training step."""
 
 import math
 import random
@@ -16,10 +16,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from kd_bench.data.batch import Batch
 from kd_bench.data.randomness import derive_seed
 from kd_bench.errors import Diverged
-from kd_bench.methods.base import Method, Progress
+from kd_bench.methods.base import Method, Progress, given_teacher
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import FeatureTap, Outputs
-from kd_bench.training.teachers import MovingAverage, Teacher, TrainedAlong
+from kd_bench.training.teachers import Teacher
 
 # Uses of a run's seed; a number, once used, keeps its meaning.
 INITIALISATION, ADAPTERS, TRAINING, COMPANION, MEMORIES = 101, 102, 103, 104, 105
@@ -31,8 +31,8 @@ class DistillationModule(pl.LightningModule):
 
     Args:
         teacher: what the method learns from, with its weights.
-        make_optimizer: from parameters.
-        make_scheduler: from an optimizer; None keeps the learning rate. Pretraining keeps it always.
+        make_optimizer: makes one for parameters.
+        make_scheduler: makes one for an optimizer; None keeps the learning rate. Pretraining keeps it always.
         seed: of the run; torch's generator is set from it at the start of each epoch, so that whatever a network or a
             method draws is a function of (seed, epoch) and needs no saving.
         log_every_n_steps: how often loss terms are read out, which costs time; at the end of an epoch they always are.
@@ -52,7 +52,7 @@ class DistillationModule(pl.LightningModule):
         self.log_every_n_steps = log_every_n_steps
         self.student, self.method = student, method
         self._teacher = (teacher,)  # a tuple hides it: not in parameters, checkpoints or the reach of train()
-        if isinstance(teacher, TrainedAlong | MovingAverage):
+        if teacher is not None and teacher.changes:
             self.companion = teacher  # one that changes is not hidden
         self.make_optimizer, self.make_scheduler, self.seed = make_optimizer, make_scheduler, seed
         self.pretraining = False
@@ -67,6 +67,7 @@ class DistillationModule(pl.LightningModule):
 
     @property
     def teacher(self) -> Teacher | None:
+        """The network that the method learns from, with its weights; None where it needs none."""
         return self._teacher[0]
 
     def configure_optimizers(self) -> Any:
@@ -82,7 +83,7 @@ class DistillationModule(pl.LightningModule):
         teacher = None if self.teacher is None else self._timed(self.teacher, images)
         student = in_float32(self.student(images))
         terms = self.method.pretrain_terms if self.pretraining else self.method
-        losses = terms(student, teacher, batch, self._progress(batch_idx))
+        losses = terms(student, given_teacher(self.method, teacher), batch, self._progress(batch_idx))
         self._meter.add(losses)
         return torch.stack(list(losses.values())).sum()
 
@@ -93,7 +94,7 @@ class DistillationModule(pl.LightningModule):
         return outputs
 
     def _averaged(self, values: Tensor) -> Tensor:
-        """Over all processes that train together."""
+        """Average values over all processes that train together."""
         mean = self.trainer.strategy.reduce(values, reduce_op="mean")
         assert isinstance(mean, Tensor)
         return mean
@@ -117,14 +118,14 @@ class DistillationModule(pl.LightningModule):
         self._learning_rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        if isinstance(self.teacher, MovingAverage):
-            self.teacher.follow(self.student, self.method.teacher_decay(self._progress(batch_idx)))
+        if self.teacher is not None:
+            self.teacher.after_step(self.student, self.method, self._progress(batch_idx))
         if (batch_idx + 1) % self.log_every_n_steps == 0:
             self._log({f"train_step/{name}": value for name, value in self._meter.flush(self.step).items()})
 
     @property
     def step(self) -> int:
-        """Training steps done in all stages."""
+        """The number of training steps done in all stages."""
         return self.earlier_steps + self.global_step
 
     def _log(self, metrics: dict[str, float]) -> None:
@@ -149,7 +150,7 @@ class DistillationModule(pl.LightningModule):
         self._validation: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def on_validation_epoch_end(self) -> None:
-        """Means over all samples, not over batches."""
+        """Compute means over all samples, not over batches."""
         self._validated: dict[str, float] = {}
         for split, batches in self._validation.items():
             correct = torch.cat([hits for hits, _ in batches]).double()
@@ -173,7 +174,7 @@ class DistillationModule(pl.LightningModule):
         self.train_seconds += time.perf_counter() - self._started
 
     def _keep_best(self, epoch: int, row: dict[str, float]) -> None:
-        """By top-1 on each watched split; of equals the lower loss, then the earlier epoch."""
+        """Keep the best weights by top-1 on each watched split; of equals the lower loss, then the earlier epoch."""
         for split, rule in zip(WATCHED, ("best_on_validation", "best_on_test"), strict=True):
             if f"{split}/top1" not in row:
                 continue
@@ -200,10 +201,10 @@ class DistillationModule(pl.LightningModule):
 
 
 class Meter:
-    """Sums of detached loss terms, read out by interval: reading a number out is what costs time.
+    """Sums of detached loss terms, read out by interval, since reading a number out costs time.
 
     Args:
-        average: of values that are read out, over all processes that train together.
+        average: averages values that are read out over all processes that train together.
     """
 
     def __init__(self, average: Callable[[Tensor], Tensor]) -> None:
@@ -214,13 +215,14 @@ class Meter:
         self._epoch_steps = 0
 
     def add(self, losses: dict[str, Tensor]) -> None:
+        """Add the loss terms of a step."""
         for name, value in losses.items():
             detached = value.detach()
             self._sums[name] = self._sums[name] + detached if name in self._sums else detached
         self._steps += 1
 
     def flush(self, step: int) -> dict[str, float]:
-        """Means since the last flush.
+        """Return means since the last flush.
 
         Raises:
             Diverged: one of them is not finite; NaN in a sum stays NaN, so no bad step can hide.
@@ -242,7 +244,7 @@ class Meter:
         return _with_loss(means)
 
     def epoch(self) -> dict[str, float]:
-        """Means over the epoch, which starts anew."""
+        """Return means over the epoch, which starts anew."""
         means = {name: value / self._epoch_steps for name, value in self._epoch.items()}
         self._epoch, self._epoch_steps = {}, 0
         return _with_loss(means)
@@ -253,10 +255,11 @@ def _with_loss(means: dict[str, float]) -> dict[str, float]:
 
 
 def in_float32(outputs: Outputs) -> Outputs:
-    """Losses are computed in float32 whatever the networks ran in."""
+    """Return outputs in float32, in which losses are computed whatever the networks ran in."""
     members = outputs.members and [in_float32(member) for member in outputs.members]
     return outputs._replace(logits=outputs.logits.float(), embedding=outputs.embedding.float(), members=members)
 
 
 def cloned(module: nn.Module) -> dict[str, Tensor]:
+    """Copy the state of a module to the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}

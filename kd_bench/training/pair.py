@@ -1,4 +1,4 @@
-"""From a checked configuration to objects. Whatever is wrong with a pair is found here, before any data is touched."""
+"""Pairs: from a checked configuration to objects. Whatever is wrong is found here, before any data is touched."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,15 +15,17 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from kd_bench.config.schema import MemberConfig, RecipeConfig, RunConfig, TrainerConfig
 from kd_bench.data.batch import DataSpec
 from kd_bench.data.randomness import derive_seed
+from kd_bench.data.samplers import SAMPLERS
 from kd_bench.errors import ConfigError
-from kd_bench.methods.base import Method
+from kd_bench.methods.base import Method, given_teacher
 from kd_bench.models.ensemble import Ensemble, taps_of
 from kd_bench.models.factory import create_tap
 from kd_bench.models.features import FeatureTap, paired_stages
 from kd_bench.models.weights import load_strictly, read_weights
 from kd_bench.results.records.directory import HEAD_FILE, WEIGHTS_FILE
 from kd_bench.training.module import ADAPTERS, COMPANION, INITIALISATION, DistillationModule
-from kd_bench.training.teachers import FrozenTeacher, MovingAverage, Teacher, TeacherWeights, TrainedAlong
+from kd_bench.training.teacher_kinds import TEACHER_KINDS, Networks, TeacherKind
+from kd_bench.training.teachers import TeacherWeights
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Pair:
     """The networks and the method of a run.
 
     Attributes:
-        teacher: of the pair, what the student is compared with; without its weights until they are loaded.
+        teacher: the network that the student is compared with; without its weights until they are loaded.
         previous: networks of earlier runs that the method learns from: the generation before, or assistants.
         source: the network that the method learns from, made of the others; None where it needs none.
         generation: 0, or the position in a chain of runs.
@@ -44,6 +46,11 @@ class Pair:
     source: FeatureTap | None
     method: Method
     generation: int
+
+    @property
+    def kind(self) -> TeacherKind:
+        """The row of the kind of teacher that the method asks for."""
+        return TEACHER_KINDS[self.method.requires.teacher]
 
 
 def build(config: RunConfig, device_here: bool = True) -> Pair:
@@ -61,29 +68,31 @@ def build(config: RunConfig, device_here: bool = True) -> Pair:
     height, width = data.image_size
     spec = DataSpec(data.num_classes, (height, width), _triple(data.mean), _triple(data.std))
     method = _method(config)
-    generation = config.chain.generations or int(method.requires.teacher == "own")
-    _check_requirements(config, method, generation)
+    kind = TEACHER_KINDS[method.requires.teacher]
+    generation = config.chain.generations or kind.first_generation
+    kind.check(config.names.method, config.teacher, generation)
+    _check_requirements(config, method)
     if config.trainer.devices > 1:
         _check_processes(config, method)
     student = create_tap("student", config.student, spec, derive_seed(config.seed, INITIALISATION, generation), True)
     teacher = _teacher(config, spec)
     previous = _previous(config, spec, method, generation)
-    source = _source(config, spec, method, student, teacher, previous)
+    source = kind.source(Networks(student, teacher, previous, lambda: _companion(config, spec)))
     pair = Pair(spec, student, teacher, previous, source, method, generation)
     if method.requires.pre_activations:
         _check_pre_activations(config, pair)
     student.stage_pairs = _stage_pairs(config, pair)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(config.seed, ADAPTERS, generation))
-        method.build_adapters(student, source, spec)
+        method.build_adapters(student, given_teacher(method, source), spec)
     check_recipe(config.recipe)
     return pair
 
 
 def make_module(config: RunConfig, pair: Pair) -> DistillationModule:
-    """The module that trains a pair, whose weights are loaded by now."""
+    """Make the module that trains a pair, whose weights are loaded by now."""
     recipe = config.recipe
-    teacher = _teacher_kind(pair)
+    teacher = None if pair.source is None else pair.kind.wrapped(pair.source, pair.method.requires)
     module = DistillationModule(
         pair.student,
         pair.method,
@@ -100,18 +109,8 @@ def make_module(config: RunConfig, pair: Pair) -> DistillationModule:
     return module
 
 
-def _teacher_kind(pair: Pair) -> Teacher | None:
-    if pair.source is None:
-        return None
-    if pair.method.requires.teacher == "trained":
-        return TrainedAlong(pair.source)
-    if pair.method.requires.teacher == "moving_average":
-        return MovingAverage(pair.student)
-    return FrozenTeacher(pair.source, pair.method.requires.batch_statistics)
-
-
 def notes(config: RunConfig, pair: Pair) -> list[str]:
-    """What was decided for the user: how stages are paired, and which network sees images of another size."""
+    """Return what was decided for the user: which network sees images of another size, and how stages are paired."""
     height, width = pair.spec.image_size
     named = {"student": pair.student, "teacher": pair.source}
     lines = [
@@ -157,31 +156,13 @@ def _previous(config: RunConfig, spec: DataSpec, method: Method, generation: int
     return [create_tap("method.assistants", MemberConfig(name=name), spec, 0, False) for name in method.assistants]
 
 
-def _source(
-    config: RunConfig,
-    spec: DataSpec,
-    method: Method,
-    student: FeatureTap,
-    teacher: FeatureTap | None,
-    previous: list[FeatureTap],
-) -> FeatureTap | None:
-    match method.requires.teacher:
-        case "none":
-            return None
-        case "moving_average":
-            return student
-        case "trained":
-            network, seed = config.teacher.networks()[0], derive_seed(config.seed, COMPANION)
-            return create_tap("teacher", network, spec, seed, True)
-        case "assistants":
-            assert teacher is not None  # the check of requirements guarantees it
-            return Ensemble(teacher.name, [teacher, *previous], [1.0] * (1 + len(previous)), "logits")
-        case _:
-            return previous[-1] if previous else teacher
+def _companion(config: RunConfig, spec: DataSpec) -> FeatureTap:
+    """Make an untrained network of the teacher's kind."""
+    return create_tap("teacher", config.teacher.networks()[0], spec, derive_seed(config.seed, COMPANION), True)
 
 
 def _stage_pairs(config: RunConfig, pair: Pair) -> list[tuple[int, int]] | None:
-    """The pairing that the configuration asks for.
+    """Return the pairing that the configuration asks for.
 
     Raises:
         ConfigError: it names a stage that a network does not have, with those that there are.
@@ -198,35 +179,27 @@ def _stage_pairs(config: RunConfig, pair: Pair) -> list[tuple[int, int]] | None:
     return pairs
 
 
-def _check_requirements(config: RunConfig, method: Method, generation: int) -> None:
+def _check_requirements(config: RunConfig, method: Method) -> None:
     name, classes, requires = config.names.method, config.dataset.num_classes, method.requires
-    needs_teacher = requires.teacher in ("frozen", "trained", "assistant", "assistants")
-    if needs_teacher and config.teacher.name is None and not generation:
-        raise ConfigError(
-            f"method={name} needs a teacher, but teacher.name is null; choose one: teacher=resnet20_cifar"
-        )
-    if requires.teacher not in ("frozen", "own") and generation:
-        raise ConfigError(f"method={name} learns from no earlier run, so chain.generations={generation} has no meaning")
-    if requires.teacher == "trained" and config.teacher.members:
-        raise ConfigError(f"method={name} trains one network along; teacher={config.teacher.name} is an ensemble")
     if classes < requires.min_classes:
         raise ConfigError(f"method={name} needs at least {requires.min_classes} classes; dataset.num_classes={classes}")
     height, width = config.dataset.image_size
     if requires.rotations and height != width:
         raise ConfigError(f"method={name} turns images by 90 degrees: dataset.image_size={height}x{width} is no square")
-    if requires.sampler == "repeated_halves" and config.recipe.batch_size % 2:
-        raise ConfigError(f"method={name} needs an even recipe.batch_size, not {config.recipe.batch_size}")
+    divisor, batch_size = SAMPLERS[requires.sampler].divisor, config.recipe.batch_size
+    if batch_size % divisor:
+        raise ConfigError(f"method={name} needs a recipe.batch_size that {divisor} divides, not {batch_size}")
 
 
 def _check_processes(config: RunConfig, method: Method) -> None:
-    """Whether the run can be shared by several processes."""
+    """Raise ConfigError unless several processes can share the run."""
     world, batch_size = config.trainer.devices, config.recipe.batch_size
     if method.requires.memory:
         raise ConfigError(
             f"method={config.names.method} keeps a memory of all training samples, which several processes would each "
             f"have their own of: trainer.devices={world} has to be 1"
         )
-    parts = world * (2 if method.requires.sampler == "repeated_halves" else 1)
+    parts = world * SAMPLERS[method.requires.sampler].divisor
     if batch_size % parts or batch_size < 2 * parts:
         raise ConfigError(
             f"recipe.batch_size={batch_size}: with trainer.devices={world} it should be a multiple of {parts} and at "
@@ -254,7 +227,11 @@ def check_device(trainer: TrainerConfig) -> None:
 
 
 def check_recipe(recipe: RecipeConfig) -> None:
-    """Run the optimizer and the whole schedule once, on a single number, to hear what they say of their values."""
+    """Run the optimizer and the whole schedule once, on a single number, to hear what they say of their values.
+
+    Raises:
+        ConfigError: one of them refuses its values.
+    """
     make_optimizer, make_scheduler = _optimizer(recipe), _scheduler(recipe)
     try:
         optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
@@ -294,7 +271,7 @@ def _scheduler(recipe: RecipeConfig) -> Callable[[Optimizer], LRScheduler] | Non
 
 
 def target_of(node: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The callable that a checked node names, and its arguments."""
+    """Return the callable that a checked node names, and its arguments."""
     return get_object(node["_target_"]), {name: value for name, value in node.items() if name != "_target_"}
 
 
@@ -317,5 +294,5 @@ def load_teachers(teacher: FeatureTap, weights: Sequence[TeacherWeights]) -> Non
     Raises:
         IntegrityError: a file is missing, has changed or does not fit.
     """
-    for tap, own in zip(taps_of(teacher), weights, strict=True):
-        own.load(tap)
+    for tap, saved in zip(taps_of(teacher), weights, strict=True):
+        saved.load(tap)

@@ -28,7 +28,7 @@ SECONDS_TO_TELL = 5.0  # that the end of another process may take to be noticed
 
 
 class Place(NamedTuple):
-    """Which of ``world`` processes this one is, and the port of this machine where they meet."""
+    """The position of this process among ``world``, and the port of this machine where they meet."""
 
     rank: int
     world: int
@@ -40,7 +40,7 @@ Work = Callable[..., Callable[[], None]]
 
 
 def strategy(place: Place, accelerator: str) -> Strategy | str:
-    """Lightning's strategy: gradients are averaged over all processes, buffers are those of process 0."""
+    """Return Lightning's strategy: gradients are averaged over all processes, buffers are those of process 0."""
     if place.world == 1:
         return "auto"
     return DDPStrategy(
@@ -51,7 +51,7 @@ def strategy(place: Place, accelerator: str) -> Strategy | str:
 
 
 class _Meeting(ClusterEnvironment):
-    """Tells Lightning where the processes are, all of which exist already."""
+    """An environment that tells Lightning where the processes are, all of which exist already."""
 
     creates_processes_externally = True
     main_address = "127.0.0.1"
@@ -140,7 +140,7 @@ def _start(place: Place, work: Work, arguments: tuple[Any, ...]) -> _Member:
 
 
 def _take_part(connection: Connection, place: Place, work: Work, arguments: tuple[Any, ...]) -> None:
-    """Runs in another process: says that it is ready, and otherwise why it is not."""
+    """Take part from another process: say that it is ready, or why it is not, and then work."""
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)  # process 0 decides when to stop
     threading.Thread(target=_leave_with, args=(connection,), daemon=True).start()
@@ -178,7 +178,7 @@ def _death(member: _Member) -> KDBenchError:
 
 
 def _cause(members: list[_Member], error: Exception) -> Exception:
-    """What ended the block: the end of one process shows in all the others as a broken connection."""
+    """Find what ended the block: the end of one process shows in all the others as a broken connection."""
     if isinstance(error, KDBenchError):
         return error
     until = time.monotonic() + SECONDS_TO_TELL

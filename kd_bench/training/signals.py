@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 end a run at once and in order.
+"""Signals: SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 end a run at once and in order.
 
 Every file is written atomically, so any moment is a safe one. SIGUSR1 and SIGUSR2 are what schedulers send when the
 time is nearly over.

@@ -1,8 +1,9 @@
-"""Where teacher outputs come from: networks that run on the batch that the student sees, and their weights."""
+"""Teachers: networks that run on the batch that the student sees, and where their weights come from."""
 
 import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from kd_bench.config.schema import MemberConfig
 from kd_bench.data.batch import DataSpec
 from kd_bench.errors import IntegrityError
+from kd_bench.methods.base import Method, Progress
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.weights import load_strictly, read_weights, weights_sha256
 from kd_bench.results.records.directory import WEIGHTS_FILE, finished
@@ -18,7 +20,28 @@ from kd_bench.results.records.record import Record
 TEACHER_TOLERANCE = 0.01  # of top-1, for differences between machines
 
 
-class FrozenTeacher(nn.Module):
+class Teacher(nn.Module):
+    """A network that the student learns from; the base class of all of them.
+
+    Attributes:
+        changes: in the course of training, so that it is a part of the module, its checkpoints included.
+    """
+
+    changes: ClassVar[bool] = False
+
+    def __init__(self, tap: FeatureTap) -> None:
+        super().__init__()
+        self.tap = tap
+
+    def forward(self, images: Tensor) -> Outputs:
+        outputs: Outputs = self.tap(images)
+        return outputs
+
+    def after_step(self, student: FeatureTap, method: Method, progress: Progress) -> None:
+        """Follow the student after a training step; most teachers do not."""
+
+
+class FrozenTeacher(Teacher):
     """A network that never changes: always in eval mode, without gradients, batch-norm statistics included.
 
     Args:
@@ -26,8 +49,8 @@ class FrozenTeacher(nn.Module):
     """
 
     def __init__(self, tap: FeatureTap, batch_statistics: bool = False) -> None:
-        super().__init__()
-        self.tap, self.batch_statistics = tap.requires_grad_(False), batch_statistics
+        super().__init__(tap.requires_grad_(False))
+        self.batch_statistics = batch_statistics
         self.train()
 
     def train(self, mode: bool = True) -> "FrozenTeacher":
@@ -40,39 +63,34 @@ class FrozenTeacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Outputs:
-        outputs: Outputs = self.tap(images)
-        return outputs
+        return super().forward(images)
 
 
 class MovingAverage(FrozenTeacher):
     """A moving average of the student's weights; what is no floating number, such as counters, is taken over."""
 
+    changes = True
+
     def __init__(self, student: FeatureTap) -> None:
         super().__init__(copy.deepcopy(student))
+
+    def after_step(self, student: FeatureTap, method: Method, progress: Progress) -> None:
+        self.follow(student, method.teacher_decay(progress))
 
     @torch.no_grad()
     def follow(self, student: FeatureTap, decay: float) -> None:
         """Go ``1 - decay`` of the way to the student. Running statistics of batch norms are averaged alike."""
-        for own, other in zip(self.tap.state_dict().values(), student.state_dict().values(), strict=True):
-            if own.is_floating_point():
-                own.lerp_(other, 1 - decay)
+        for average, value in zip(self.tap.state_dict().values(), student.state_dict().values(), strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, 1 - decay)
             else:
-                own.copy_(other)
+                average.copy_(value)
 
 
-class TrainedAlong(nn.Module):
+class TrainedAlong(Teacher):
     """A network that learns beside the student, by the terms that the method gives it."""
 
-    def __init__(self, tap: FeatureTap) -> None:
-        super().__init__()
-        self.tap = tap
-
-    def forward(self, images: Tensor) -> Outputs:
-        outputs: Outputs = self.tap(images)
-        return outputs
-
-
-Teacher = FrozenTeacher | TrainedAlong
+    changes = True
 
 
 @dataclass(frozen=True)
@@ -107,20 +125,20 @@ class TeacherWeights:
         return load_strictly(tap.network, state, str(self.path))
 
     def expected(self) -> tuple[str, float] | None:
-        """Split and top-1 that these weights must reach, by their record or by the configuration."""
+        """Return split and top-1 that these weights must reach, by their record or by the configuration."""
         if self.record is not None:
             return "validation", self.record.headline().validation.top1
         return None if self.expected_top1 is None else ("test", self.expected_top1)
 
 
 def from_record(record: Record, runs: Path) -> TeacherWeights:
-    """The weights that a finished run left."""
+    """Return the weights that a finished run left."""
     path = runs / record.run_id / WEIGHTS_FILE
     return TeacherWeights(path, record.student.weights_sha256, record.run_id, record)
 
 
 def from_checkpoint(teacher: MemberConfig, runs: Path) -> TeacherWeights:
-    """The weights that ``teacher.checkpoint`` names: a run id or a file.
+    """Return the weights that ``teacher.checkpoint`` names: a run id or a file.
 
     Raises:
         IntegrityError: there is neither such a finished run nor such a file.
@@ -143,10 +161,10 @@ def check_teacher(
     """Refuse a teacher that is not what it claims to be.
 
     Args:
-        normalization: what ``describe_normalization`` says of it.
         measured: top-1 on the ``validation`` and ``test`` splits.
         expected: split and top-1 that it should reach; without one it must at least be above chance (a twentieth of
             the way from chance to 100 %).
+        normalization: the words of ``describe_normalization``.
 
     Raises:
         IntegrityError: its top-1 is more than one point below.
@@ -162,9 +180,9 @@ def check_teacher(
 
 
 def describe_normalization(tap: FeatureTap, spec: DataSpec) -> str:
-    """The channel statistics that a network expects, beside those of the data; empty where they are the same."""
-    own = [[round(float(value), 4) for value in values.flatten()] for values in (tap.mean, tap.std)]
+    """Return the channel statistics that a network expects, beside those of the data; empty where they are the same."""
+    expected = [[round(float(value), 4) for value in values.flatten()] for values in (tap.mean, tap.std)]
     data = [[round(value, 4) for value in values] for values in (spec.mean, spec.std)]
-    if own == data:
+    if expected == data:
         return ""
-    return f" It expects mean {own[0]} and std {own[1]}; those of the data are {data[0]} and {data[1]}."
+    return f" It expects mean {expected[0]} and std {expected[1]}; those of the data are {data[0]} and {data[1]}."

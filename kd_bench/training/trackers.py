@@ -1,4 +1,4 @@
-"""Trackers mirror a run while it trains. The record is the truth: a tracker that fails is dropped with one warning.
+"""Trackers, which mirror a run while it trains. The record is the truth: one that fails is dropped with a warning.
 
 Each function is the ``_target_`` of a file in ``conf/logger`` and returns Lightning loggers.
 """
@@ -11,6 +11,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from csv import DictReader, DictWriter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +21,12 @@ from kd_bench.config.files import write_atomically
 
 ANSWER_TIMEOUT_SECONDS = 2
 INIT_TIMEOUT_SECONDS = 5  # W&B waits 90 s by default for a server that does not answer
+Mode = Literal["offline", "online", "disabled"]  # of W&B
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """What trackers call a run."""
+    """A run under the names that trackers give it."""
 
     directory: Path
     run_id: str
@@ -112,7 +114,7 @@ def _summarise(logger: Logger, metrics: dict[str, float]) -> None:
 
 
 def _store(logger: Logger, files: list[Path]) -> None:
-    """As a W&B artifact named after the run: the same weights, uploaded again, are the same version."""
+    """Upload files as a W&B artifact named after the run: the same weights, uploaded again, are the same version."""
     import wandb as client
 
     run = logger.experiment  # type: ignore[attr-defined]  # stores is W&B's alone
@@ -123,7 +125,7 @@ def _store(logger: Logger, files: list[Path]) -> None:
 
 
 def _upload(logger: Logger) -> str:
-    """How to upload what a W&B run has written, whatever becomes of it."""
+    """Say how to upload what a W&B run has written, whatever becomes of it."""
     folder = getattr(getattr(getattr(logger, "experiment", None), "settings", None), "sync_dir", None)
     return f"; what it has written is uploaded by: wandb sync {shlex.quote(str(folder))}" if folder else ""
 
@@ -134,11 +136,12 @@ def _finish(logger: Logger, status: str) -> None:
 
 
 def none(run: TrackedRun) -> list[Guarded]:
+    """Track nothing; the record has all."""
     return []
 
 
 def csv(run: TrackedRun) -> list[Guarded]:
-    """``metrics.csv`` in the run directory: one row per epoch."""
+    """Keep ``metrics.csv`` in the run directory: one row per epoch."""
     return [Guarded("CSV", lambda: EpochTable(run.directory / "metrics.csv"))]
 
 
@@ -180,7 +183,7 @@ class EpochTable(Logger):
 
 
 def tensorboard(run: TrackedRun) -> list[Guarded]:
-    """Event files in the run directory."""
+    """Write event files to the run directory."""
     from pytorch_lightning.loggers import TensorBoardLogger
 
     return [Guarded("TensorBoard", lambda: TensorBoardLogger(run.directory, name="", version="tensorboard"))]
@@ -207,14 +210,9 @@ def _set_aside(folder: Path) -> None:
 
 
 def wandb(
-    run: TrackedRun,
-    project: str,
-    entity: str | None,
-    mode: Literal["offline", "online", "disabled"],
-    tags: list[str],
-    weights: bool = False,
+    run: TrackedRun, project: str, entity: str | None, mode: Mode, tags: list[str], weights: bool = False
 ) -> list[Guarded]:
-    """One W&B run per job, id = fingerprint, so that a resumed job continues it.
+    """Keep one W&B run per job, its id the fingerprint, so that a resumed job continues it.
 
     Offline the newest folder holds all epochs of a run, whatever interrupted it. A run that the server does not take is
     kept offline, and a warning says how to upload it.
@@ -224,45 +222,47 @@ def wandb(
         weights: keep those of the student as an artifact of the W&B run.
     """
 
-    def open_logger() -> Logger:
-        import wandb as client
+    start = partial(_start, run, project, entity, tags)
+    return [Guarded("W&B", lambda: _start_online(start) if mode == "online" else start(mode), stores=weights)]
 
-        if mode != "online":
-            return start(mode)
-        try:
-            _await_answer(client.setup().settings.base_url)
-            return start("online")
-        except Exception as error:  # whatever the service or its client may raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-        logger = start("offline")
-        warnings.warn(f"W&B does not take the run, it is kept offline: {reason}{_upload(logger)}", stacklevel=2)
-        return logger
 
-    def start(mode: Literal["offline", "online", "disabled"]) -> Logger:
-        import wandb as client
-        from pytorch_lightning.loggers import WandbLogger
+def _start_online(start: Callable[[Mode], Logger]) -> Logger:
+    """Start a W&B run online, or offline and with a warning where the server does not take it."""
+    import wandb as client
 
-        if mode != "online":  # its telemetry would hold up the end of the process where no server answers
-            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-            _set_aside(run.directory / "wandb")
-        settings = client.Settings(
+    try:
+        _await_answer(client.setup().settings.base_url)
+        return start("online")
+    except Exception as error:  # whatever the service or its client may raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    logger = start("offline")
+    warnings.warn(f"W&B does not take the run, it is kept offline: {reason}{_upload(logger)}", stacklevel=2)
+    return logger
+
+
+def _start(run: TrackedRun, project: str, entity: str | None, tags: list[str], mode: Mode) -> Logger:
+    """Start or continue the W&B run of a job."""
+    import wandb as client
+    from pytorch_lightning.loggers import WandbLogger
+
+    if mode != "online":  # its telemetry would hold up the end of the process where no server answers
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        _set_aside(run.directory / "wandb")
+    experiment = client.init(
+        project=project,
+        entity=entity,
+        id=run.run_id,
+        name=run.name,
+        group=run.group,
+        job_type=run.job_type,
+        tags=[*run.tags, *tags],
+        config=run.config,
+        dir=run.directory,
+        mode=mode,
+        resume="allow" if mode == "online" else None,
+        reinit="create_new",
+        settings=client.Settings(
             init_timeout=INIT_TIMEOUT_SECONDS, finish_timeout=INIT_TIMEOUT_SECONDS, silent=True, console="off"
-        )
-        experiment = client.init(
-            project=project,
-            entity=entity,
-            id=run.run_id,
-            name=run.name,
-            group=run.group,
-            job_type=run.job_type,
-            tags=[*run.tags, *tags],
-            config=run.config,
-            dir=run.directory,
-            mode=mode,
-            resume="allow" if mode == "online" else None,
-            reinit="create_new",
-            settings=settings,
-        )
-        return WandbLogger(experiment=experiment)
-
-    return [Guarded("W&B", open_logger, stores=weights)]
+        ),
+    )
+    return WandbLogger(experiment=experiment)

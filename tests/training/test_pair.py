@@ -7,11 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from kd_bench.cli.method_pages.catalogue import requirements
 from kd_bench.config.check import check
 from kd_bench.data.batch import Batch
+from kd_bench.data.samplers import SAMPLERS, EpochOrder
 from kd_bench.errors import ConfigError
-from kd_bench.methods.base import Progress
+from kd_bench.methods.at import AT
+from kd_bench.methods.base import Progress, Requirements
 from kd_bench.models.ensemble import Ensemble
+from kd_bench.runs.preview import TrialStep
 from kd_bench.training.pair import Pair, build, make_module, notes
 from kd_bench.training.teachers import FrozenTeacher
 
@@ -134,3 +138,23 @@ def test_a_memory_of_the_training_samples_is_not_shared_by_processes(compose, me
 def test_a_batch_is_shared_equally(compose, overrides, multiple):
     with pytest.raises(ConfigError, match=f"should be a multiple of {multiple} and at least {2 * multiple}"):
         build(check(compose("trainer=ddp", *overrides)))
+
+
+def test_a_class_is_all_that_a_new_sampler_takes(compose, monkeypatch):
+    class Fours(EpochOrder):
+        words, divisor = "batches of fours", 4
+
+        @classmethod
+        def trial(cls, batch_size: int) -> Tensor:
+            return torch.zeros(batch_size, dtype=torch.int64)
+
+    monkeypatch.setitem(SAMPLERS, "fours", Fours)
+    monkeypatch.setattr(AT, "requires", Requirements(sampler="fours"))
+    config = check(compose("method=at", "recipe.batch_size=8"))
+    pair = build(config)
+    assert requirements(pair.method) == ["teacher", "batches of fours"]
+    assert TrialStep(config, pair)._batch.index.tolist() == [0] * 8
+    with pytest.raises(ConfigError, match=r"^method=at needs a recipe.batch_size that 4 divides, not 6$"):
+        build(check(compose("method=at", "recipe.batch_size=6")))
+    with pytest.raises(ConfigError, match=r"^recipe.batch_size=12: .* multiple of 8 and at least 16$"):
+        build(check(compose("method=at", "trainer=ddp", "recipe.batch_size=12")))
