@@ -1,6 +1,6 @@
 """``kd-bench train`` as a Hydra application: overrides, ``-m`` sweeps, launchers, ``--cfg``, shell completion.
 
-Hydra's own errors become one line; ours pass through it. What becomes of the jobs of a sweep:
+Hydra's own errors become one line; ours pass through it. The outcomes of a sweep's jobs are read in
 ``kd_bench/runs/studies/sweep.py``.
 """
 
@@ -19,9 +19,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from kd_bench.config.explain import explain, value_of
+from kd_bench.config.folders import check_folder
 from kd_bench.config.guard import check_hydra
-from kd_bench.config.overrides import refuse_doubles
 from kd_bench.config.paths import CONF
+from kd_bench.config.plugins import look_in
 from kd_bench.data.presence import require
 from kd_bench.errors import ConfigError, Interrupted, KDBenchError, Preempted, SweepError
 from kd_bench.runs.studies.search import found
@@ -50,9 +51,8 @@ def train(arguments: list[str]) -> int:
     sys.argv = [sys.argv[0], *arguments]
     config_dir = value_of("--config-dir", arguments)
     if config_dir:
-        # Plugins that lie in or beside a folder of configurations are found.
-        sys.path += [os.path.abspath(config_dir), os.path.dirname(os.path.abspath(config_dir))]
-        refuse_doubles(Path(config_dir))
+        look_in(config_dir)
+        check_folder(Path(config_dir))
     CheckedSweep.forget()
     ended_by: Exception | None = None
     try:
@@ -86,7 +86,7 @@ def _run_hydra() -> None:
 
 
 def job(cfg: DictConfig) -> float | None:
-    """One job, in whatever process the launcher runs it.
+    """Train one run, in whatever process the launcher has started for it.
 
     Returns:
         Validation top-1 of the weights in the headline, for sweepers that tune. None if the job of a grid failed: an
@@ -99,6 +99,7 @@ def job(cfg: DictConfig) -> float | None:
     """
     in_a_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     os.chdir(HydraConfig.get().runtime.cwd)  # the workers of a standing cluster begin somewhere else
+    _look_for_plugins()
     try:
         # A launcher that gave up may have left jobs behind that are still running.
         run_id, top1 = _trained(cfg, wait=in_a_sweep and not is_in_this_process(HydraConfig.get()))
@@ -123,8 +124,15 @@ def job(cfg: DictConfig) -> float | None:
     return None
 
 
+def _look_for_plugins() -> None:
+    """Look where the command looks, also in a process of a launcher that knows nothing of the command."""
+    for source in HydraConfig.get().runtime.config_sources:
+        if source.provider == "command-line":
+            look_in(source.path)
+
+
 def _trained(cfg: DictConfig, wait: bool) -> tuple[str, float]:
-    """The run's id and its validation top-1.
+    """Train the run; return its id and its validation top-1 in [0, 1].
 
     Args:
         wait: until another process that trains this very run is done.
@@ -137,7 +145,7 @@ def _trained(cfg: DictConfig, wait: bool) -> tuple[str, float]:
 
 
 def _not_handed_back(stop: Interrupted) -> KDBenchError:
-    """What to report of a job that was stopped and could not be queued again."""
+    """Queue a stopped job again; return the error to report where that is not possible."""
     try:
         if isinstance(stop, Preempted):
             hand_back(stop)
@@ -147,13 +155,13 @@ def _not_handed_back(stop: Interrupted) -> KDBenchError:
 
 
 def _check_presence(cfg: DictConfig) -> None:
-    """Absent data are told of within a second. A configuration that cannot be read is left to its own check."""
+    """Report absent data within a second. A configuration that cannot be read is left to its own check."""
     with suppress(OmegaConfBaseException):
         require(cfg.dataset.source)
 
 
 def complete(arguments: list[str], commands: Iterable[str]) -> int:
-    """Shell completion: of the command's name here, of everything behind ``train`` by Hydra."""
+    """Complete a line of the shell: commands by their names, everything behind ``train`` by Hydra."""
     line = os.environ.get("COMP_LINE", "")
     words = line.split(" ")
     if "query=" in " ".join(arguments) and len(words) <= 2:

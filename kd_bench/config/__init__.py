@@ -1,1 +1,1 @@
-"""What may be asked: ranges, schema, checks, composition, and the files that programs share."""
+"""Configurations: ranges, schema, checks, composition, and the files that programs share."""

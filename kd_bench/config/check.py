@@ -7,10 +7,7 @@ allowed, before any data is touched. Nothing changes a value afterwards.
 import importlib
 import inspect
 import math
-import re
-import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Union, get_args
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,7 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
-from kd_bench.config.schema import UNRECORDED, Node, RunConfig
+from kd_bench.config.interpolations import check_interpolations, leaves
+from kd_bench.config.plugins import load_plugins
+from kd_bench.config.schema import Node, RunConfig
 from kd_bench.errors import ConfigError, nearest
 
 # Where a `_target_` may point, by its place in the configuration. Modules named in `plugins` may stand in two of them.
@@ -38,7 +37,7 @@ def check(cfg: DictConfig) -> RunConfig:
     """Check a composed configuration as far as that is possible without building anything.
 
     Raises:
-        ConfigError: one line with every problem found.
+        ConfigError: says every problem found in one line.
     """
     container = _resolved(cfg)
     _check_values(container)
@@ -67,27 +66,8 @@ def check(cfg: DictConfig) -> RunConfig:
     return config.model_copy(update=update)
 
 
-def load_plugins(plugins: list[str]) -> None:
-    """Import the modules that the user named. They are looked for in the working directory too.
-
-    Raises:
-        ConfigError: a module that is missing or fails at import, with its own reason.
-    """
-    here = str(Path.cwd())
-    if plugins and here not in sys.path:
-        sys.path.append(here)
-    for name in plugins:
-        try:
-            importlib.import_module(name)
-        except (Exception, SystemExit) as error:  # whatever a foreign module may raise
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise ConfigError(f"plugins: {name!r} cannot be imported: {reason}") from error
-
-
 def _resolved(cfg: DictConfig) -> Node:
-    for key, value in leaves(OmegaConf.to_container(cfg, resolve=False)):
-        if isinstance(value, str):
-            _check_interpolation(key, value)
+    check_interpolations(OmegaConf.to_container(cfg, resolve=False))
     try:
         container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -96,39 +76,6 @@ def _resolved(cfg: DictConfig) -> Node:
     assert isinstance(container, dict)
     container.pop("hydra", None)
     return {str(key): value for key, value in container.items()}
-
-
-def _check_interpolation(key: str, value: str) -> None:
-    """Values are stored in records and sent to trackers: nothing may bring secrets into them.
-
-    Outside of ``paths`` an interpolation may only name another value in plain words, and neither a path nor what may
-    hold one. The one resolver is that which gives the chosen files their names.
-    """
-    if key.startswith("paths.") or re.fullmatch(r"\$\{hydra:runtime\.choices\.\w+\}", value):
-        return
-    plain = re.findall(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}", value)
-    from_paths = key not in UNRECORDED and any(map(_may_hold_a_path, plain))
-    if len(plain) != value.count("${") or from_paths or any(name.split(".")[0] == "hydra" for name in plain):
-        raise ConfigError(
-            f"{key}={value!r}: environment variables, paths and resolvers are allowed below paths only, "
-            "since configurations are stored"
-        )
-
-
-def _may_hold_a_path(name: str) -> bool:
-    return name.split(".")[0] == "paths" or any(f"{key}.".startswith(f"{name}.") for key in UNRECORDED)
-
-
-def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of everything in a configuration that is neither a node nor a list."""
-    if isinstance(node, Mapping):
-        for name, value in node.items():
-            yield from leaves(value, f"{key}.{name}" if key else str(name))
-    elif isinstance(node, list):
-        for position, value in enumerate(node):
-            yield from leaves(value, f"{key}[{position}]")
-    else:
-        yield key, node
 
 
 def _check_values(container: Node) -> None:
@@ -170,7 +117,7 @@ def _checked_node(key: str, node: Any, plugins: list[str], targets: set[str]) ->
     """Check a node with a ``_target_`` against the allow-list and the target's signature.
 
     Args:
-        targets: takes the keys of the ``_target_``s that were checked.
+        targets: collects the keys of the ``_target_``s that were checked.
     """
     if not isinstance(node, dict):
         raise ConfigError(f"{key}={node!r}: should be a node with a _target_")
@@ -194,12 +141,12 @@ def _has_target(value: Any) -> bool:
 
 
 def slot_of(key: str) -> str | None:
-    """The slot of ``ALLOWED_TARGETS`` that a key lies in."""
+    """Return the slot of ``ALLOWED_TARGETS`` that a key lies in."""
     return next((name for name in ALLOWED_TARGETS if f"{key}.".startswith(f"{name}.")), None)
 
 
 def allowed_targets(slot: str, plugins: list[str]) -> tuple[str, ...]:
-    """What a ``_target_`` in a slot may begin with."""
+    """Return the prefixes that a ``_target_`` in a slot may have."""
     return ALLOWED_TARGETS[slot] + tuple(f"{name}." for name in plugins if slot in _PLUGIN_SLOTS)
 
 
@@ -225,7 +172,7 @@ def _allowed_target(key: str, node: Node, slot: str, plugins: list[str]) -> Any:
 
 
 def _unfit(slot: str, target: Any) -> str:
-    """Why a class does not belong into its slot. Asked before anything is made of it, since making may do anything."""
+    """Return why a class does not fit its slot, empty if it does. It is not instantiated: that may do anything."""
     bases = {f"{base.__module__}.{base.__qualname__}" for base in getattr(target, "__mro__", ())}
     if slot == "method" and "kd_bench.methods.base.Method" not in bases:
         return "is not a kd_bench.methods.base.Method"
@@ -235,11 +182,11 @@ def _unfit(slot: str, target: Any) -> str:
 
 
 def _signature_model(target: Any, nested: set[str]) -> type[BaseModel]:
-    """A pydantic model of a callable's keyword arguments; what the program itself passes is left out."""
-    own = target.__module__.startswith("torch.")
+    """Make a pydantic model of a callable's keyword arguments, without those that the program itself passes."""
+    of_torch = target.__module__.startswith("torch.")
     supplied = {"self", "params", "optimizer", "run"}
     fields: dict[str, Any] = {}
-    parameters = inspect.signature(target, eval_str=not own).parameters.values()
+    parameters = inspect.signature(target, eval_str=not of_torch).parameters.values()
     for parameter in parameters:
         if parameter.name in supplied or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
@@ -247,7 +194,7 @@ def _signature_model(target: Any, nested: set[str]) -> type[BaseModel]:
         annotation = Any if untyped or parameter.name in nested else _without_tensor(parameter.annotation)
         fields[parameter.name] = (annotation, ... if parameter.default is parameter.empty else parameter.default)
     # torch's annotations ask for tuples, which YAML does not have.
-    config = ConfigDict(extra="forbid", strict=not own, arbitrary_types_allowed=True)
+    config = ConfigDict(extra="forbid", strict=not of_torch, arbitrary_types_allowed=True)
     try:
         return create_model(target.__name__, __config__=config, **fields)
     except PydanticUserError as error:
@@ -255,7 +202,7 @@ def _signature_model(target: Any, nested: set[str]) -> type[BaseModel]:
 
 
 def _without_tensor(annotation: Any) -> Any:
-    """``float | Tensor``, as torch's optimizers have it, to ``float``: YAML has no tensors."""
+    """Turn ``float | Tensor``, as torch's optimizers have it, into ``float``: YAML has no tensors."""
     members = get_args(annotation)
     if not any(getattr(member, "__name__", "") == "Tensor" for member in members):
         return annotation
@@ -263,7 +210,7 @@ def _without_tensor(annotation: Any) -> Any:
 
 
 def _check_no_other_targets(container: Node, targets: set[str]) -> None:
-    """No ``_target_`` but those that were checked, and none of Hydra's other instantiation keys anywhere."""
+    """Refuse every ``_target_`` but those that were checked, and Hydra's other instantiation keys anywhere."""
     for key, value in leaves(container):
         name = key.rpartition(".")[2]
         if name in INSTANTIATION_KEYS or (name == "_target_" and key not in targets):

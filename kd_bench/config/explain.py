@@ -1,4 +1,4 @@
-"""The sentence that explains an error of Hydra, and what of a command line it needs."""
+"""Explanations of Hydra's errors, in one sentence that names the key and the nearest valid choice."""
 
 import os
 import re
@@ -9,16 +9,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kd_bench.config.composition import composing
+from kd_bench.config.networks import GROUPS
 from kd_bench.config.paths import CONF
 from kd_bench.errors import nearest
 
-# What brings Hydra's launchers and sweepers; see docs/engines.md.
+# The extra of each of Hydra's launchers and sweepers; see docs/engines.md.
 EXTRAS = {"joblib": "joblib", "submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
 EXTRAS |= {"ray_aws": "ray", "optuna": "optuna"}
 
 
 def explain(error: Exception, arguments: list[str]) -> str:
-    """One line that names the key, what was found and the nearest valid choice."""
+    """Return one line that names the key, what was found and the nearest valid choice.
+
+    Args:
+        arguments: of the command line, for the files that were chosen.
+    """
     cause: BaseException = error
     while cause.__cause__ is not None and not isinstance(cause, MissingConfigException):
         cause = cause.__cause__
@@ -28,11 +33,14 @@ def explain(error: Exception, arguments: list[str]) -> str:
             return f"{group}={choice!r}: needs the extra: pip install 'kd-bench[{extra}]'"
         options = [str(option) for option in cause.options or [] if not str(option).startswith("_")]
         hint = nearest(choice, options) or f"; allowed: {', '.join(sorted(options))}"
-        return f"{group}={choice!r}: no such choice{hint}"
+        networks = f"; any network of `kd-bench list models` is {group}.name=NAME" if group in GROUPS else ""
+        return f"{group}={choice!r}: no such choice{hint}{networks}"
     text = "\n".join(str(e) for e in (error, cause))
     if match := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(match[1], arguments)
-    return next((line.strip() for line in text.splitlines() if line.strip()), type(cause).__name__)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    more = 2 if lines and lines[0].endswith("raised while composing config:") else 1
+    return " ".join(lines[:more]) or type(cause).__name__
 
 
 def _unknown_key(key: str, arguments: list[str]) -> str:
@@ -45,7 +53,7 @@ def _unknown_key(key: str, arguments: list[str]) -> str:
 
 
 def _keys(parent: str, arguments: list[str]) -> list[str]:
-    """The keys below ``parent`` in the configuration that the chosen files alone give."""
+    """Return the keys below ``parent`` in the configuration that the chosen files alone give."""
     choices = [a for a in arguments if re.fullmatch(r"[a-z]+=[\w/]+", a) and (CONF / a.partition("=")[0]).is_dir()]
     config_dir = value_of("--config-dir", arguments)
     search = [f"hydra.searchpath=[file://{os.path.abspath(config_dir)}]"] if config_dir else []

@@ -1,4 +1,4 @@
-"""Files that are either the old one or the new one, whenever a reader looks or a kill comes; and their hashes."""
+"""Atomic writes, after which a file is the old one or the new one and never half of it, and hashes of files."""
 
 import hashlib
 import os
@@ -28,7 +28,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Hexadecimal sha256 of a file's content."""
+    """Return the hexadecimal sha256 of a file's content."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -1,6 +1,6 @@
-"""Configurations composed outside of Hydra's own application. Needs no torch."""
+"""Configurations of runs, composed from overrides. Needs no torch."""
 
-from pathlib import Path
+from collections.abc import Callable
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -8,45 +8,30 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kd_bench.config.composition import composed, composing
 from kd_bench.config.explain import explain
-from kd_bench.config.paths import CONF
 from kd_bench.errors import ConfigError
 
 
-def refuse_doubles(folder: Path) -> None:
-    """Refuse configurations of the names of shipped ones: which of the two ran would depend on who looks first.
-
-    Raises:
-        ConfigError: names the files.
-    """
-    if folder == CONF:
-        return
-    own = [path for path in sorted(folder.glob("*/*.yaml")) if (CONF / path.relative_to(folder)).is_file()]
-    if own:
-        names = ", ".join(str(path) for path in own)
-        raise ConfigError(f"{names}: kd-bench ships a choice of that name; give yours another one")
-
-
 def compose_run(overrides: list[str]) -> DictConfig:
-    """The configuration of one run.
+    """Compose the configuration of one run.
 
     Raises:
-        ConfigError: an override that Hydra does not take.
+        ConfigError: Hydra does not take an override; the message explains why.
     """
-    try:
-        with composing():
-            return composed("train", overrides)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, overrides)) from error
+    return _composed(overrides, explain)
 
 
 def composed_choices(overrides: list[str]) -> DictConfig:
-    """The configuration of one run, from overrides that a program wrote; ``compose_run`` explains those of people.
+    """Compose the configuration of one run from overrides that a program wrote, whose errors need no explanation.
 
     Raises:
-        ConfigError: an override that Hydra does not take.
+        ConfigError: Hydra does not take an override.
     """
+    return _composed(overrides, lambda error, _: str(error).splitlines()[0])
+
+
+def _composed(overrides: list[str], message: Callable[[Exception, list[str]], str]) -> DictConfig:
     try:
         with composing():
             return composed("train", overrides)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
+        raise ConfigError(message(error, overrides)) from error

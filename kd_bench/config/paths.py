@@ -1,4 +1,4 @@
-"""Where the configuration ships: beside the package in a checkout, inside it in an installed wheel."""
+"""Shipped folders, which lie beside the package in a checkout and inside it in an installed wheel."""
 
 from pathlib import Path
 

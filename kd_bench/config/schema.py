@@ -1,7 +1,6 @@
-"""The schema of a composed configuration, and its checks.
+"""The schema of a composed configuration: its keys, their types and their ranges.
 
-``check`` turns what Hydra composed into a :class:`RunConfig` or raises one line that names the key, the value and what
-is allowed, before any data is touched. Nothing changes a value afterwards.
+The comments in ``conf/`` say what each key does; ``check`` makes a :class:`RunConfig` of what Hydra composed.
 """
 
 from pathlib import Path
@@ -9,9 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from kd_bench.config.interpolations import UNRECORDED
 from kd_bench.config.ranges import (
     Count,
     Fraction,
+    ImageSize,
     OpenFraction,
     Positive,
     PositiveFraction,
@@ -19,10 +20,6 @@ from kd_bench.config.ranges import (
     Section,
     Selection,
 )
-
-# Where a data set lies, how it came there and how much of it is held in memory say nothing about its content; such
-# values are neither recorded nor part of a fingerprint.
-UNRECORDED = tuple(f"dataset.source.{name}" for name in ("root", "cache", "download", "in_memory_bytes"))
 
 LONGEST_NAME = 200  # of what boards show
 # Arguments of `timm.create_model` that read files. Weights come from files whose content is hashed, and from no others.
@@ -52,9 +49,11 @@ class _Strict(BaseModel):
 
 
 class DatasetConfig(_Strict):
+    """A data set: the source that loads it, and what the source is expected to load."""
+
     source: Node
     num_classes: Annotated[int, Field(ge=2)]
-    image_size: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
+    image_size: ImageSize
     mean: Channels
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
     validation_fraction: OpenFraction
@@ -62,16 +61,18 @@ class DatasetConfig(_Strict):
 
 
 class NetworkConfig(_Strict):
-    """What makes a network; see the comments in ``conf/student/_network.yaml``."""
+    """A network's arguments, weights of timm and input; see ``conf/student/_network.yaml``."""
 
     pretrained: bool = False
     kwargs: Annotated[Node, AfterValidator(_without_files)] = {}
-    input_size: Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = None
+    input_size: ImageSize | None = None
     mean: Channels | None = None
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
 
 
 class StudentConfig(NetworkConfig):
+    """The network that is trained, by its name in timm's registry."""
+
     name: Name
 
 
@@ -85,6 +86,8 @@ class TrainedConfig(NetworkConfig):
 
 
 class MemberConfig(TrainedConfig):
+    """A network of a teacher, and its weight in the ensemble's average."""
+
     name: Name
     weight: Positive = 1.0
 
@@ -97,7 +100,7 @@ class TeacherConfig(TrainedConfig):
     average: Literal["logits", "probabilities"] = "logits"
 
     def networks(self) -> list[MemberConfig]:
-        """The networks of the teacher: none, one, or the members of the ensemble."""
+        """Return the networks of the teacher: none, one, or the members of the ensemble."""
         if self.members:
             return list(self.members.values())
         shared = {name: getattr(self, name) for name in TrainedConfig.model_fields}
@@ -105,6 +108,8 @@ class TeacherConfig(TrainedConfig):
 
 
 class AugmentationConfig(_Strict):
+    """Augmentation of training images: a crop of one kind, and flips."""
+
     crop_padding: Count
     horizontal_flip: bool
     resized_crop: Annotated[list[PositiveFraction], Field(min_length=2, max_length=2)] | None
@@ -117,6 +122,8 @@ class AugmentationConfig(_Strict):
 
 
 class RecipeConfig(_Strict):
+    """Optimization, and the epoch that the headline reports."""
+
     epochs: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]
     optimizer: Node
@@ -126,6 +133,8 @@ class RecipeConfig(_Strict):
 
 
 class TrainerConfig(_Strict):
+    """Hardware, precision, and how often a run checkpoints and reports."""
+
     accelerator: Literal["cpu", "gpu"]
     devices: PositiveInt = 1
     precision: Literal["32-true", "16-mixed", "bf16-mixed"]
@@ -138,30 +147,36 @@ class TrainerConfig(_Strict):
 
 
 class EvaluationConfig(_Strict):
-    """What is measured of a run beyond its predictions; see ``conf/evaluation/full.yaml``. It changes no training."""
+    """Measurements beyond the predictions, which change no training; see ``conf/evaluation/full.yaml``."""
 
     sections: list[Section] = []
 
 
 class TuningConfig(_Strict):
-    """The search that found the hyperparameters. It changes no number, but what a record claims."""
+    """The search that found the hyperparameters. It changes what a record claims, but no number."""
 
     trials: Count = 0
     space: dict[str, str] | None = None
 
 
 class PathsConfig(_Strict):
+    """Folders on this machine."""
+
     runs: Name
     data: Name
 
 
 class NamesConfig(_Strict):
+    """Names that records and boards show, which are those of the chosen files."""
+
     dataset: ShownName
     method: ShownName
     recipe: ShownName
 
 
 class ChainConfig(_Strict):
+    """A chain of runs, each of which learns from the one before."""
+
     generations: Count
 
 
@@ -187,10 +202,11 @@ class RunConfig(_Strict):
 
     @property
     def runs(self) -> Path:
+        """The folder of all runs."""
         return Path(self.paths.runs).expanduser()
 
     def recorded(self) -> Node:
-        """What records and trackers hold: everything but places on this machine and the tracker itself."""
+        """Return what records and trackers hold: everything but places on this machine and the tracker itself."""
         dump = self.model_dump(exclude={"paths", "logger"})
         for key in UNRECORDED:
             _drop(dump, key.split("."))

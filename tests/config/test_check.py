@@ -7,8 +7,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf, open_dict
 
-from kd_bench.config.check import check, load_plugins
+from kd_bench.config.check import check
 from kd_bench.config.paths import CONF
+from kd_bench.config.plugins import load_plugins
 from kd_bench.errors import ConfigError
 from kd_bench.results.records.fingerprint import fingerprint
 from kd_bench.training.pair import build

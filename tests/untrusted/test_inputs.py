@@ -31,7 +31,8 @@ from kd_bench.results.records.record import RECORD_FILE
 from kd_bench.results.records.states import now
 from kd_bench.results.write import read_leaderboard, write_leaderboard
 from kd_bench.runs.lineage import locate
-from kd_bench.runs.studies.progress import StudyStatus, TaskStatus, study_file
+from kd_bench.runs.studies.grid import Study
+from kd_bench.runs.studies.progress import StudyStatus, TaskStatus
 
 SCRATCH = ["method=scratch", "teacher=none", "recipe.epochs=1", *SETTINGS[2:]]
 
@@ -219,7 +220,8 @@ def test_a_folder_of_configurations_runs_nothing_by_a_target(folder, canary, cap
     path.parent.mkdir(parents=True)
     path.write_text(text.format(canary=canary, node=json.dumps(evil_node(canary))))
     error = refusal(capsys, 2, "train", "--config-dir", "theirs", *arguments, *SCRATCH[1:])
-    assert "='os.mkdir': is not allowed here" in error
+    assert "is not allowed here" in error
+    assert "='os.mkdir'" in error or name == "log.yaml"
 
 
 def test_a_study_runs_nothing_by_a_target(folder, canary, capsys):
@@ -346,7 +348,7 @@ def test_the_status_of_a_study_shows_names_and_causes_as_text(folder, capsys):
         for number, name in enumerate(NAMES.values())
     ]
     status = StudyStatus(study="demo", host="elsewhere.invalid", pid=1, started_at=now(), updated_at=now(), tasks=tasks)
-    path = study_file(folder / "runs", "demo")
+    path = Study("demo", folder / "runs", list).status_file
     path.parent.mkdir(parents=True)
     path.write_text(status.model_dump_json())
     assert main(["status", "demo", "paths.runs=runs"]) in (0, 5)
@@ -355,7 +357,7 @@ def test_the_status_of_a_study_shows_names_and_causes_as_text(folder, capsys):
 
 @pytest.mark.parametrize("name", ["../../x", "/x", "a/../../x"])
 def test_a_study_of_any_name_keeps_its_files_in_its_folder(folder, name):
-    assert study_file(folder, name) == folder / "studies" / "x.json"
+    assert Study(name, folder, list).status_file == folder / "studies" / "x.json"
 
 
 @pytest.mark.parametrize("kind", ["control", "right to left", "long"])
