@@ -1,4 +1,4 @@
-"""Expected failures. Each is one line that says what to do, and carries the exit code of the command that meets it."""
+"""Expected failures: each is one line that says what to do, and carries the exit code of the command that meets it."""
 
 import difflib
 import signal
@@ -22,7 +22,7 @@ class ConfigError(KDBenchError):
 
 
 class NotEnoughEvidence(KDBenchError):
-    """What is asked for cannot be told from the runs that there are."""
+    """The runs that there are cannot answer what is asked."""
 
     exit_code = 3
 
@@ -59,7 +59,7 @@ class Preempted(Interrupted):
 
 
 def nearest(name: str, choices: Iterable[str], count: int = 3) -> str:
-    """A hint such as ``; did you mean 'kd', 'dkd'?``, empty where nothing is close."""
+    """Return a hint such as ``; did you mean 'kd', 'dkd'?``, empty where nothing is close."""
     known = sorted(set(choices))
     close = difflib.get_close_matches(name, known, n=count, cutoff=0.5)
     return "; did you mean " + ", ".join(repr(choice) for choice in close) + "?" if close else ""

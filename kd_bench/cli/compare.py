@@ -1,4 +1,4 @@
-"""Two runs, methods or studies beside each other."""
+"""The command ``compare``: two runs, methods or studies beside each other."""
 
 import argparse
 from pathlib import Path
@@ -12,16 +12,18 @@ EXAMPLE = "kd-bench compare kd fitnet --records runs/demo"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument(
         "first", metavar="A", help="a run (its id or folder), a method, or a study (its name or folder)"
     )
     parser.add_argument("second", metavar="B", help="the same kind of thing; differences are B minus A")
-    parser.add_argument("--records", type=Path, default=Path("runs"), metavar="DIR", help="(default: runs)")
-    parser.add_argument("--pair", default=None, metavar="TEACHER--STUDENT", help="where the methods ran on several")
+    parser.add_argument("--records", type=Path, default="runs", metavar="DIR", help="folder of runs (default: runs)")
+    parser.add_argument("--pair", metavar="TEACHER--STUDENT", help="which pair, where the methods ran on several")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def run(options: argparse.Namespace) -> int:
+    """Print the comparison of the two sides; return the exit code."""
     from kd_bench.results.comparison.flips import prediction_files
     from kd_bench.results.comparison.measures import compare_all
     from kd_bench.results.comparison.sides import couples, find_side

@@ -1,4 +1,4 @@
-"""Weights out of foreign files."""
+"""The command ``convert``: weights out of foreign files."""
 
 import argparse
 from pathlib import Path
@@ -8,6 +8,7 @@ EXAMPLE = "kd-bench convert resnet8_last.pth --out resnet8.safetensors"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("file", type=Path, help="a file of torch.save, such as RepDistiller's resnet8_last.pth")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FILE.safetensors", help="a file that is not there yet"
@@ -15,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Write the safetensors file and say what it holds; return the exit code."""
     from kd_bench.models.conversion import convert
 
     print(convert(options.file, options.out))

@@ -1,4 +1,4 @@
-"""Records to pages."""
+"""The command ``leaderboard``: records to boards and pages."""
 
 import argparse
 from pathlib import Path
@@ -8,20 +8,14 @@ EXAMPLE = "kd-bench leaderboard --records runs --out board"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--records", type=Path, default=Path("runs"), metavar="DIR", help="(default: runs)")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=None,
-        metavar="DIR",
-        help="where the pages go (default: RECORDS/leaderboard)",
-    )
-    parser.add_argument(
-        "--run-pages", action="store_true", help="write a page for every run also where there are more than 500"
-    )
+    """Add the options of the command."""
+    parser.add_argument("--records", type=Path, default="runs", metavar="DIR", help="folder of runs (default: runs)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the pages go (default: RECORDS/leaderboard)")
+    parser.add_argument("--run-pages", action="store_true", help="write run pages even for more than 500 runs")
 
 
 def run(options: argparse.Namespace) -> int:
+    """Write the boards and say where the page is; return the exit code."""
     from kd_bench.results.write import write_leaderboard
 
     out = options.out or options.records / "leaderboard"

@@ -1,14 +1,20 @@
-"""What there is to choose from."""
+"""The command ``list``: what there is to choose from."""
 
 import argparse
 import json
+import re
 
-HELP = "List what there is to choose from."
-EXAMPLE = "kd-bench list models --like resnet"
+from kd_bench.errors import ConfigError
+
+HELP = "List what there is to choose from, or print the page of a method."
+EXAMPLE = "kd-bench list methods dkd"
+WIDTH = 100  # of a page, at most
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     parser.add_argument("what", choices=["methods", "models", "datasets", "studies"])
+    parser.add_argument("name", nargs="?", help="a method: print its loss, hyperparameters with ranges, needs and cost")
     parser.add_argument("--like", default="", metavar="TEXT", help="only names that contain TEXT")
     parser.add_argument(
         "--params",
@@ -22,26 +28,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.what == "methods":
-        from kd_bench.cli.catalogue import as_lines, catalogue
+    """Print the list or the page; return the exit code.
 
-        entries = catalogue(options.like)
-        print(json.dumps(entries, indent=1) if options.json else "\n".join(as_lines(entries)))
-        return 0
-    from kd_bench.cli.listing import names, sizes
+    Raises:
+        ConfigError: there is no such method, or a name that is not a method's.
+    """
+    if options.name is not None and (options.what != "methods" or options.json):
+        raise ConfigError(f"{options.name}: only a method has a page, and no JSON of it; --like TEXT chooses by name")
+    if options.name is not None:
+        _print_page(options.name)
+    elif options.what == "methods":
+        _print_methods(options.like, options.json)
+    elif options.what == "models" and options.params is not None:
+        _print_sizes(options)
+    else:
+        from kd_bench.cli.listing import names
 
-    if options.what == "models" and options.params is not None:
-        rows = sizes(options.like, options.params, options.classes)
-        if options.json:
-            print(
-                json.dumps([{"name": name, "parameters": count, "macs": macs} for name, count, macs in rows], indent=1)
-            )
-            return 0
-        note = f"({options.classes} classes, one image of its own size)"
-        print(f"{'network':<40}{'parameters':>14}{'MACs':>18}   {note}")
-        for name, parameters, macs in rows:
-            print(f"{name:<40}{parameters:>14,}{'-' if macs is None else format(macs, ','):>18}", flush=True)
-        return 0
-    found = names(options.what, options.like)
-    print(json.dumps(found, indent=1) if options.json else "\n".join(found), end="\n" if found or options.json else "")
+        found = names(options.what, options.like)
+        if found or options.json:
+            print(json.dumps(found, indent=1) if options.json else "\n".join(found))
     return 0
+
+
+def _print_page(name: str) -> None:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from kd_bench.cli.method_pages.pages import page
+
+    text = re.sub(r"\[([^\]]+)\]\((?!https:)[^)]*\)", r"\1", page(name))  # links to other pages lead nowhere here
+    console = Console()
+    console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
+    with console.capture() as captured:
+        console.print(Markdown(text, hyperlinks=False))
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def _print_methods(like: str, as_json: bool) -> None:
+    from kd_bench.cli.method_pages.catalogue import as_lines, catalogue
+
+    entries = catalogue(like)
+    print(json.dumps(entries, indent=1) if as_json else "\n".join(as_lines(entries)))
+
+
+def _print_sizes(options: argparse.Namespace) -> None:
+    from kd_bench.cli.listing import sizes
+
+    rows = sizes(options.like, options.params, options.classes)
+    if options.json:
+        print(json.dumps([{"name": name, "parameters": count, "macs": macs} for name, count, macs in rows], indent=1))
+        return
+    note = f"({options.classes} classes, one image of its own size)"
+    print(f"{'network':<40}{'parameters':>14}{'MACs':>18}   {note}")
+    for name, parameters, macs in rows:
+        print(f"{name:<40}{parameters:>14,}{'-' if macs is None else format(macs, ','):>18}", flush=True)

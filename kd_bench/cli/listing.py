@@ -1,4 +1,4 @@
-"""What there is to choose from."""
+"""Names and sizes of what there is to choose from."""
 
 from collections.abc import Iterator
 
@@ -8,12 +8,12 @@ from kd_bench.data.presence import state
 
 
 def groups() -> dict[str, list[str]]:
-    """The configuration groups and their choices."""
+    """Return the configuration groups and their choices."""
     return {group.name: choices(group.name) for group in sorted(CONF.iterdir()) if group.is_dir()}
 
 
 def names(what: str, like: str = "") -> list[str]:
-    """Names of ``methods``, ``models``, ``datasets`` or ``studies`` that contain ``like``.
+    """List the names of ``methods``, ``models``, ``datasets`` or ``studies`` that contain ``like``.
 
     Each data set is followed by ``present``, or by ``absent`` and what to do.
     """
@@ -32,7 +32,7 @@ def names(what: str, like: str = "") -> list[str]:
 
 
 def sizes(like: str, at_most: float, num_classes: int) -> Iterator[tuple[str, int, int | None]]:
-    """Name, parameters and MACs of each network whose name contains ``like``, if it has ``at_most`` parameters.
+    """Yield name, parameters and MACs of each network whose name contains ``like`` and that has ``at_most`` parameters.
 
     Networks are built without memory for their weights. MACs are those of one image of the size that the network was
     designed for; None where they cannot be counted that way.
@@ -61,7 +61,7 @@ def sizes(like: str, at_most: float, num_classes: int) -> Iterator[tuple[str, in
 
 
 def _data_state(choice: str) -> str:
-    """Whether the files of a data set are where the configuration, as it ships, looks for them."""
+    """Say whether the files of a data set are where the shipped configuration looks for them."""
     from omegaconf import OmegaConf
 
     paths = OmegaConf.load(CONF / "train.yaml").paths

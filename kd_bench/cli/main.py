@@ -1,4 +1,4 @@
-"""The commands. What a command needs is imported inside it: ``kd-bench --help`` must not wait for torch."""
+"""The command line. Each command imports what it needs when it runs: ``kd-bench --help`` must not wait for torch."""
 
 import argparse
 import errno
@@ -40,7 +40,7 @@ EXIT_CODES = """exit codes:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of ``kd-bench``; returns the exit code."""
+    """Run ``kd-bench`` with ``argv``, by default the arguments of the process; return the exit code."""
     # OpenMP threads spin while they wait: on busy cores that makes small steps ten times slower. Torch reads this once.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -84,7 +84,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
-    """As ``parse_args``, which takes no overrides behind an option once it has looked for them before it."""
+    """Parse as ``parse_args``, which would refuse overrides on both sides of an option."""
     options, rest = parser.parse_known_args(arguments)
     takes_overrides = hasattr(options, "overrides")
     if unknown := [argument for argument in rest if argument.startswith("-") or not takes_overrides]:

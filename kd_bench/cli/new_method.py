@@ -1,4 +1,4 @@
-"""The files of a new method."""
+"""The command ``new-method``: the files of a new method."""
 
 import argparse
 import os
@@ -12,22 +12,22 @@ EXAMPLE = 'kd-bench new-method my_kd --family logits --paper "Author et al. 2026
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", help="of the method: a-z, 0-9 and _, such as my_kd")
+    """Add the options of the command."""
+    parser.add_argument("name", help="name of the method in a-z, 0-9 and _, such as my_kd")
     parser.add_argument("--family", choices=FAMILIES, default="logits", help="kind of method (default: logits)")
     parser.add_argument("--paper", default=UNPUBLISHED, help=f"authors, year, arXiv id (default: {UNPUBLISHED})")
-    parser.add_argument(
-        "--out", type=Path, default=None, metavar="DIR", help="write a plugin there, for a repository of your own"
-    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write a plugin there, for a repository of your own")
 
 
 def run(options: argparse.Namespace) -> int:
+    """Write the files, name them and say what to do next; return the exit code."""
     name = options.name
     if options.out is None:
         written = write_method(name, options.family, options.paper)
         steps = [
             f"kd-bench train method={name}",
             f"python -m pytest tests/methods/test_discovery.py tests/methods -k {name}",
-            f"python -m kd_bench.cli.method_pages --measure {name}   # its page in docs/methods, at the end",
+            f"python -m kd_bench.cli.method_pages --measure {name}   # for its page, at the end",
         ]
     else:
         written = write_plugin(name, options.family, options.paper, options.out)

@@ -1,4 +1,4 @@
-"""Help of the Hydra application; Hydra takes everything else."""
+"""The help of the command ``train``; Hydra takes everything else."""
 
 import argparse
 
@@ -7,7 +7,7 @@ EXAMPLE = "kd-bench train student.name=mobilenetv3_small_050 teacher=resnet18 me
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """For ``--help`` alone, in a tenth of the time that Hydra takes for its own; Hydra takes everything else."""
+    """Describe the command for ``--help``, ten times faster than Hydra's own help."""
     from kd_bench.cli.listing import groups
 
     choices = "\n".join(f"  {group}={'|'.join(names)}" for group, names in groups().items())

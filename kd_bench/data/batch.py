@@ -1,4 +1,4 @@
-"""What flows from the data to the networks."""
+"""The batch, which flows from the data to the networks, and the facts of a data set that networks may know."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,7 +21,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What networks and methods may know of a data set before it is loaded."""
+    """Facts of a data set that networks and methods may know before it is loaded."""
 
     num_classes: int
     image_size: tuple[int, int]
@@ -30,5 +30,5 @@ class DataSpec:
     train_samples: int | None = None  # set once the data are loaded
 
     def example(self, batch: int = 2) -> Tensor:
-        """A black batch (B, 3, H, W), float in [0, 1]."""
+        """Return a black batch (B, 3, H, W), float in [0, 1]."""
         return torch.zeros(batch, 3, *self.image_size)

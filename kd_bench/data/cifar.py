@@ -16,14 +16,14 @@ from kd_bench.data.reading.archives import read_tar
 from kd_bench.data.reading.download import bytes_digest, check_digest, fetch
 from kd_bench.data.reading.pickles import read_pickle
 from kd_bench.data.reading.preparing import few
-from kd_bench.data.source import ImageArrays, Split
+from kd_bench.data.source import DataSource, ImageArrays, Split
 from kd_bench.errors import IntegrityError
 
 SIDE = 32
 UNPACKED_LIMIT = 1 << 30  # bytes; the official archives unpack to less than 200 MB
 
 
-class Cifar10:
+class Cifar10(DataSource):
     """CIFAR-10: 50,000 training and 10,000 test images of 10 classes.
 
     Args:
@@ -61,13 +61,13 @@ class Cifar10:
         )
 
     def _published(self) -> Any:
-        """torchvision's class of this data set, for the published names and checksums that it carries."""
+        """Return torchvision's class of this data set, for the published names and checksums that it carries."""
         from torchvision.datasets import CIFAR10 as published  # type: ignore[import-untyped]
 
         return published
 
     def _members(self, paths: list[Path], wanted: dict[str, str]) -> Iterator[tuple[str, bytes]]:
-        """Names and contents of the files."""
+        """Yield names and contents of the ``wanted`` files."""
         if len(paths) > 1:
             yield from ((path.name, path.read_bytes()) for path in paths)
             return
@@ -91,7 +91,7 @@ class Cifar10:
         return Split(torch.cat([images for images, _ in parts]), torch.cat([targets for _, targets in parts]))
 
     def _samples(self, name: str, content: dict[str, Any], classes: int) -> tuple[Tensor, Tensor]:
-        """Images (N, 3, 32, 32) and targets (N,) of one file."""
+        """Return images (N, 3, 32, 32) and targets (N,) of one file."""
         data, labels = content.get("data"), content.get(self.labels_key)
         if not isinstance(data, np.ndarray) or data.ndim != 2 or data.shape[1] != 3 * SIDE * SIDE:
             raise IntegrityError(f"{self.place.title}: {name} holds no images of 3x{SIDE}x{SIDE}")
@@ -113,7 +113,7 @@ class Cifar100(Cifar10):
 
     Args:
         root: folder that holds ``cifar-100-python.tar.gz`` or the folder that it unpacks to.
-        verify: as of :class:`Cifar10`.
+        verify: as for :class:`Cifar10`.
         download: fetch the archive if it is absent.
     """
 

@@ -7,12 +7,12 @@ an official split, so a test split is carved by the fixed hash.
 import torch
 
 from kd_bench.config.ranges import OpenFraction
-from kd_bench.data.source import ImageArrays, Split
+from kd_bench.data.source import DataSource, ImageArrays, Split
 from kd_bench.data.splits import carve
 
 
-class Digits:
-    """Grey values of 0 to 16 scaled to 0 to 255, repeated to 3 channels.
+class Digits(DataSource):
+    """The digits with grey values of 0 to 16 scaled to 0 to 255, repeated to 3 channels.
 
     Args:
         test_fraction: share of the 1,797 images that becomes the test split.

@@ -10,27 +10,22 @@ from torch import Tensor
 
 from kd_bench.data.presence import FASHION_FILES, FASHION_MNIST
 from kd_bench.data.reading.download import bytes_digest, fetch
-from kd_bench.data.source import ImageArrays, Split, out_of_range
+from kd_bench.data.source import DataSource, ImageArrays, Split, out_of_range
 from kd_bench.errors import IntegrityError
 
-# Of the unpacked files: packages compress them anew, so that only the archives' own checksums are published.
-MD5 = dict(
-    zip(
-        FASHION_FILES,
-        (
-            "f4a8712d7a061bf5bd6d2ca38dc4d50a",
-            "9018921c3c673c538a1fc5bad174d6f9",
-            "8181f5470baa50b63fa0f6fddb340f0a",
-            "15d484375f8d13e6eb1aabb0c3f46965",
-        ),
-        strict=True,
-    )
+# Sums of the unpacked files: packages compress them anew, so that only the archives' own checksums are published.
+_SUMS = (
+    "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "9018921c3c673c538a1fc5bad174d6f9",
+    "8181f5470baa50b63fa0f6fddb340f0a",
+    "15d484375f8d13e6eb1aabb0c3f46965",
 )
+MD5 = dict(zip(FASHION_FILES, _SUMS, strict=True))
 SIZE_LIMIT = 1 << 30
 _UNSIGNED_BYTES = 8
 
 
-class FashionMnist:
+class FashionMnist(DataSource):
     """60,000 training and 10,000 test images of 10 kinds of clothing; the grey values repeated to 3 channels.
 
     Args:
@@ -70,13 +65,13 @@ class FashionMnist:
 
 
 def read_idx(content: bytes, dimensions: int, origin: str) -> Tensor:
-    """The array of unsigned bytes in an idx file: two zeros, the type, the number of dimensions, the sizes, the values.
+    """Read the unsigned bytes of an idx file: two zeros, the type, the number of dimensions, the sizes, the values.
 
     Args:
         origin: the file, for error messages.
 
     Raises:
-        IntegrityError: it is no such file.
+        IntegrityError: ``content`` is no such file.
     """
     start = 4 + 4 * dimensions
     if content[:4] != bytes((0, 0, _UNSIGNED_BYTES, dimensions)) or len(content) < start:

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from kd_bench.data.reading.decoding import Fit, decode
 from kd_bench.data.reading.preparing import exclusive, few, in_threads, write_complete
-from kd_bench.data.source import FileSums, Index, rows
+from kd_bench.data.source import FileSums, Index, LazyImages, rows
 from kd_bench.errors import IntegrityError
 
 _CHECKED_FILE = ".kd_bench-checked.npz"
 
 
 @dataclass(frozen=True)
-class ImageFiles:
+class ImageFiles(LazyImages):
     """Images that stay on disk: ``names`` (N,), bytes relative to ``root``, decoded whenever they are asked for."""
 
     root: Path
@@ -35,10 +35,10 @@ class ImageFiles:
         return len(self.names), 3, self.fit.height, self.fit.width
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W).
+        """Decode the images at ``index`` (B,) to uint8 (B, 3, H, W).
 
         Raises:
-            IntegrityError: a file that cannot be read any more.
+            IntegrityError: a file cannot be read any more.
         """
         return torch.stack([self._image(os.fsdecode(name)) for name in self.names[index.numpy()]])
 
@@ -53,10 +53,10 @@ class ImageFiles:
 
 
 def read_all(root: Path, names: Sequence[str], fit: Fit) -> tuple[Tensor, FileSums]:
-    """Every image (N, 3, H, W), decoded in several threads.
+    """Decode every image to uint8 (N, 3, H, W), in several threads.
 
     Raises:
-        IntegrityError: files that cannot be read, the first of them named.
+        IntegrityError: files cannot be read; names the first of them.
     """
     images = torch.empty(len(names), 3, fit.height, fit.width, dtype=torch.uint8)
     sums = np.empty((len(names), 32), np.uint8)
@@ -65,13 +65,13 @@ def read_all(root: Path, names: Sequence[str], fit: Fit) -> tuple[Tensor, FileSu
 
 
 def check_all(root: Path, names: Sequence[str], fit: Fit, cache: Path) -> tuple[ImageFiles, FileSums]:
-    """The images, left on disk. Files whose size and time are those of an earlier check are not read again.
+    """Check the images and leave them on disk. Files whose size and time are those of an earlier check are not read.
 
     Args:
         cache: folder where the results are kept.
 
     Raises:
-        IntegrityError: files that cannot be read, the first of them named, or a ``cache`` that cannot be written.
+        IntegrityError: files cannot be read (names the first of them), or ``cache`` cannot be written.
     """
     encoded = _as_bytes(names)
     stamps = np.array([_stamp(root / name) for name in names], np.int64).reshape(-1, 2)
@@ -95,7 +95,7 @@ def _examine(
     positions: Sequence[int],
     images: Tensor | None = None,
 ) -> list[str]:
-    """Fill ``sums`` and, if given, ``images`` at ``positions``; returns what is wrong with each file, if anything."""
+    """Fill ``sums`` and, if given, ``images`` at ``positions``; return each file's problem, empty if it has none."""
 
     def one(number: int) -> str:
         position = positions[number]
@@ -118,7 +118,7 @@ def _refuse(problems: list[str], root: Path) -> None:
 
 
 def _as_bytes(names: Sequence[str]) -> npt.NDArray[np.bytes_]:
-    """One block of memory: a list of a million strings would be copied into each worker, name by name."""
+    """Pack names into one block of memory: a list of a million strings would be copied into each worker, one by one."""
     return np.array([os.fsencode(name) for name in names], np.bytes_)
 
 
@@ -140,7 +140,7 @@ def _save(
 def _checked_before(
     target: Path, names: npt.NDArray[np.bytes_], stamps: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Sums (N, 32) of the files that an earlier check has seen as they are now, and which those are (N,)."""
+    """Return the sums (N, 32) of files that an earlier check saw as they are now, and which files those are (N,)."""
     sums, known = np.zeros((len(names), 32), np.uint8), np.zeros(len(names), np.bool_)
     try:
         with target.open("rb") as file, np.load(file, allow_pickle=False) as stored:

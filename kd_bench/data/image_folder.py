@@ -14,22 +14,22 @@ from kd_bench.data.image_files import check_all, read_all
 from kd_bench.data.presence import IMAGE_FOLDER, IMAGENET, Place
 from kd_bench.data.reading.decoding import SUFFIXES, Fit, Resize
 from kd_bench.data.reading.preparing import few
-from kd_bench.data.source import ImageArrays, Split
+from kd_bench.data.source import DataSource, ImageArrays, Split
 from kd_bench.data.splits import carve
 from kd_bench.errors import IntegrityError
 
 
-class ImageFolder:
-    """``train/<class>/**`` and, where there is an official test split, ``test/<class>/**`` or ``val/<class>/**``.
+class ImageFolder(DataSource):
+    """A folder with ``train/<class>/**`` and, if there is an official test split, ``test/<class>/**`` or ``val/...``.
 
-    Classes are the folders of ``train``, sorted by name. The content hash is of names and bytes of the files, so it is
-    the same in memory and on disk, and wherever the folder lies. Every file is decoded once before anything is trained.
+    Classes are the folders of ``train``, sorted by name. The content hash is taken of names and bytes of the files, so
+    it is the same in memory and on disk, wherever the folder lies. Every file is decoded once before any training.
 
     Args:
         root: the folder.
         image_size: [H, W] that images are brought to.
         resize: ``crop`` keeps the proportions and cuts the middle out, ``stretch`` does not.
-        crop_share: of the shorter side that ``crop`` keeps.
+        crop_share: share of the shorter side that ``crop`` keeps.
         test_fraction: share of ``train`` that becomes the test split where there is no folder for it.
         in_memory_bytes: decoded sets up to this size are held in memory, larger ones stay on disk and are decoded by
             the loader's workers. It changes no pixel.
@@ -72,7 +72,7 @@ class ImageFolder:
         return ImageArrays(everything.subset(rest), everything.subset(held_out), class_names)
 
     def _labelled(self, folder: str) -> dict[str, list[str]]:
-        """Image files of each class, relative to the root, sorted."""
+        """Return the image files of each class, relative to the root, sorted."""
         top = self.root / folder
         with os.scandir(top) as entries:
             classes = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
@@ -97,7 +97,7 @@ class ImageFolder:
 class ImageNet(ImageFolder):
     """ILSVRC2012: ``train/<wnid>/*.JPEG`` and ``val/<wnid>/*.JPEG``; the official validation split is the test split.
 
-    Args: as of :class:`ImageFolder`; ``test_fraction`` has no use here.
+    Arguments are those of :class:`ImageFolder`; ``test_fraction`` has no use here.
     """
 
     place = IMAGENET

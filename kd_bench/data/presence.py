@@ -1,4 +1,4 @@
-"""Which files a data set needs, where they go and where they are published. Needs no torch and opens no connection."""
+"""Files of data sets: where they go and where they are published. Needs no torch and opens no connection."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from kd_bench.errors import IntegrityError
 
 @dataclass(frozen=True)
 class Place:
-    """Where the files of one data set belong.
+    """The place of one data set's files.
 
     Attributes:
         title: the data set's own name.
@@ -30,21 +30,21 @@ class Place:
     fetched: bool = False
 
     def find(self, root: Path) -> list[Path] | None:
-        """The paths of the first complete way, or None."""
+        """Return the paths of the first complete way, or None."""
         # Normalised: a root that does not exist has no parent to go to.
         candidates = ([Path(normpath(root / path)) for path in way] for way in self.ways)
         return next((paths for paths in candidates if all(path.exists() for path in paths)), None)
 
     def advice(self, root: Path) -> str:
-        """What to do where nothing is found."""
+        """Return what the user can do where nothing is found."""
         published = f" (published at {self.published})" if self.published else ""
         return f"place {self.wanted} at {root / self.file}{published}"
 
     def require(self, root: Path) -> list[Path]:
-        """The paths of the first complete way.
+        """Return the paths of the first complete way.
 
         Raises:
-            IntegrityError: there is none.
+            IntegrityError: no way is complete.
         """
         if (paths := self.find(root)) is None:
             fetch = ", or let dataset.source.download=true fetch it" if self.fetched else ""
@@ -71,7 +71,7 @@ CIFAR10 = _cifar("CIFAR-10", CIFAR10_FOLDER, CIFAR10_MEMBERS)
 CIFAR100 = _cifar("CIFAR-100", CIFAR100_FOLDER, CIFAR100_MEMBERS)
 FASHION_MNIST = Place(
     "Fashion-MNIST",
-    f"{', '.join(f'{name}.gz' for name in FASHION_FILES)}",
+    ", ".join(f"{name}.gz" for name in FASHION_FILES),
     "",
     "https://github.com/zalandoresearch/fashion-mnist, or apt-get install dataset-fashion-mnist",
     tuple(tuple(f"{at}/{name}{end}" for name in FASHION_FILES) for at in _FASHION_FOLDERS for end in ("", ".gz")),
@@ -110,7 +110,7 @@ PLACES = {
 
 
 def require(source: Mapping[str, Any]) -> None:
-    """Refuse early, before anything slow is imported, where the files of a configured data set are absent.
+    """Refuse a configured data set whose files are absent, before anything slow is imported.
 
     Args:
         source: the node ``dataset.source``. One that this module does not know, or whose root is missing, is left to
@@ -125,7 +125,7 @@ def require(source: Mapping[str, Any]) -> None:
 
 
 def state(target: str, root: str | None) -> str:
-    """``present``, or ``absent`` and what to do.
+    """Return ``present``, or ``absent`` with what to do.
 
     Args:
         target: dotted name of the source's class; one that is not known here needs no files.

@@ -16,7 +16,7 @@ VIEW_STRIDE = 1000  # the streams of view v start at v * VIEW_STRIDE
 
 
 def mix(value: int) -> int:
-    """SplitMix64's output for state ``value``: a bijection of 64-bit integers that scatters them."""
+    """Return SplitMix64's output for state ``value``: a bijection of 64-bit integers that scatters them."""
     z = (value + _GAMMA) & _MASK
     z = ((z ^ (z >> 30)) * _FIRST) & _MASK
     z = ((z ^ (z >> 27)) * _SECOND) & _MASK
@@ -24,7 +24,7 @@ def mix(value: int) -> int:
 
 
 def key(*parts: int) -> int:
-    """One 64-bit key from several integers; order matters."""
+    """Make one 64-bit key of several integers; order matters."""
     state = 0
     for part in parts:
         state = mix(state ^ (part & _MASK))
@@ -32,7 +32,7 @@ def key(*parts: int) -> int:
 
 
 def derive_seed(*parts: int) -> int:
-    """A seed for torch's, numpy's and Python's generators, in [0, 2**32)."""
+    """Return a seed for torch's, numpy's and Python's generators, in [0, 2**32)."""
     return key(*parts) >> 32
 
 
@@ -41,12 +41,12 @@ def _signed(value: int) -> int:
 
 
 def _shifted(z: Tensor, bits: int) -> Tensor:
-    """Logical right shift: torch's is arithmetic."""
+    """Shift right logically: torch's shift is arithmetic."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def uniform(seed: int, epoch: int, stream: int, index: Tensor) -> Tensor:
-    """One number in [0, 1) per sample: float64, the shape of ``index`` (int64)."""
+    """Return one number in [0, 1) per sample: float64, of the shape of ``index`` (int64)."""
     z = index ^ _signed(key(seed, epoch, stream))
     z = z + _signed(_GAMMA)
     z = (z ^ _shifted(z, 30)) * _signed(_FIRST)
@@ -56,5 +56,5 @@ def uniform(seed: int, epoch: int, stream: int, index: Tensor) -> Tensor:
 
 
 def integers(seed: int, epoch: int, stream: int, index: Tensor, bound: int) -> Tensor:
-    """One integer in [0, bound) per sample: int64."""
+    """Return one integer in [0, bound) per sample: int64."""
     return (uniform(seed, epoch, stream, index) * bound).long()

@@ -1,4 +1,4 @@
-"""What every data set is: labelled uint8 images, in memory or on disk, with a content hash."""
+"""Loaded data sets: labelled uint8 images, in memory or on disk, with a content hash."""
 
 import hashlib
 import warnings
@@ -21,30 +21,33 @@ class LazyImages(Protocol):
     """Images (N, 3, H, W) that stay on disk until they are asked for, as by the workers of a loader."""
 
     @property
-    def shape(self) -> tuple[int, int, int, int]: ...
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, 3, H, W)."""
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        """The images at positions ``index`` (B,): uint8 (B, 3, H, W)."""
+        """Return the images at positions ``index`` (B,): uint8 (B, 3, H, W)."""
 
-    def subset(self, index: Index) -> "LazyImages": ...
+    def subset(self, index: Index) -> "LazyImages":
+        """Return the images at ``index``, still on disk."""
 
 
 @dataclass(frozen=True)
 class FileSums:
-    """What identifies N image files: ``names`` (N,), bytes relative to the data's folder; ``sums`` (N, 32), sha256."""
+    """Identity of N image files: ``names`` (N,), bytes relative to the data's folder; ``sums`` (N, 32), sha256."""
 
     names: npt.NDArray[np.bytes_]
     sums: npt.NDArray[np.uint8]
 
     def subset(self, index: Index) -> "FileSums":
+        """Return names and sums at ``index``."""
         return FileSums(self.names[rows(index)], self.sums[rows(index)])
 
 
 @dataclass(frozen=True)
 class Split:
-    """``images``: uint8 (N, 3, H, W). ``targets``: int64 (N,). ``files``: of images that come from files of their own.
+    """Labelled images. ``images``: uint8 (N, 3, H, W). ``targets``: int64 (N,).
 
-    Where there are ``files``, they identify the images instead of the pixels.
+    ``files`` are those that the images come from; where given, they identify the images instead of the pixels.
     """
 
     images: Tensor | LazyImages
@@ -55,15 +58,17 @@ class Split:
         return len(self.targets)
 
     def subset(self, index: Index) -> "Split":
+        """Return the samples at ``index``; a slice shares the memory."""
         images = self.images[index] if isinstance(self.images, Tensor) else self.images.subset(index)
         return Split(images, self.targets[index], self.files and self.files.subset(index))
 
     @property
     def in_memory(self) -> bool:
+        """Whether the images are decoded already."""
         return isinstance(self.images, Tensor)
 
     def image_keys(self) -> list[bytes]:
-        """One hash per image: of its file or of its pixels."""
+        """Return one hash per image: of its file or of its pixels."""
         if self.files is not None:
             return [row.tobytes() for row in self.files.sums]
         assert isinstance(self.images, Tensor)
@@ -94,16 +99,16 @@ class ImageArrays:
 
     @cached_property
     def duplicates(self) -> int:
-        """How many test images are in the training split as well, byte for byte."""
+        """Number of test images that are in the training split as well, byte for byte."""
         train = set(self.train.image_keys())
         return sum(key in train for key in self.test.image_keys())
 
     def check(self, name: str, num_classes: int, image_size: tuple[int, int]) -> None:
-        """Compare what was loaded with what the configuration says, and warn of test images that are trained on.
+        """Compare what was loaded with the configuration, and warn of test images that are trained on.
 
         Raises:
             ConfigError: the configuration says another number of classes or another size.
-            IntegrityError: a label out of range or an empty class.
+            IntegrityError: a label is out of range or a class is empty.
         """
         height, width = self.train.images.shape[-2:]
         if len(self.class_names) != num_classes or (height, width) != image_size:
@@ -125,12 +130,12 @@ class ImageArrays:
 
 
 def rows(index: Index) -> slice | npt.NDArray[np.int64]:
-    """The same for numpy."""
+    """Return ``index`` as numpy takes it."""
     return index if isinstance(index, slice) else index.numpy()
 
 
 def out_of_range(targets: Tensor, num_classes: int) -> str:
-    """How many labels (N,) are no class and which come first; empty if all are good."""
+    """Say how many labels (N,) are no class and which come first; empty if all are good."""
     positions = ((targets < 0) | (targets >= num_classes)).nonzero().flatten().tolist()
     bad = [f"{int(targets[position])} of image {position}" for position in positions[:4]]
     return f"{len(positions)} labels out of range 0 to {num_classes - 1}: {few(bad)}" if bad else ""
@@ -139,4 +144,9 @@ def out_of_range(targets: Tensor, num_classes: int) -> str:
 class DataSource(Protocol):
     """The contract of a ``dataset`` YAML's ``_target_``: hyperparameters in, arrays out."""
 
-    def load(self) -> ImageArrays: ...
+    def load(self) -> ImageArrays:
+        """Read the whole data set.
+
+        Raises:
+            IntegrityError: files are absent, damaged or not the published ones.
+        """

@@ -9,7 +9,7 @@ from kd_bench.data.randomness import key, uniform
 
 
 def stratified_order(targets: Tensor, salt: str) -> Tensor:
-    """Positions ordered so that every prefix has the class shares of ``targets`` (N,), up to one sample a class.
+    """Order positions so that every prefix has the class shares of ``targets`` (N,), up to one sample a class.
 
     Samples of a class are ordered by a hash of their position and ``salt``; then the k-th of n_c samples of class c
     gets the place (k + 1/2) / n_c, ties broken by the hash.
@@ -26,6 +26,6 @@ def stratified_order(targets: Tensor, salt: str) -> Tensor:
 
 
 def carve(targets: Tensor, count: int, salt: str) -> tuple[Tensor, Tensor]:
-    """Positions of ``count`` samples carved out and of the rest, each in ascending order."""
+    """Return the positions of ``count`` samples carved out and of the rest, each in ascending order."""
     order = stratified_order(targets, salt)
     return order[:count].sort().values, order[count:].sort().values

@@ -20,7 +20,7 @@ from kd_bench.data.reading.archives import Files, FolderFiles, ZipFiles
 from kd_bench.data.reading.decoding import SUFFIXES, Fit, decode
 from kd_bench.data.reading.download import check_digest, fetch
 from kd_bench.data.reading.preparing import exclusive, few, in_threads, write_complete
-from kd_bench.data.source import ImageArrays, Split
+from kd_bench.data.source import DataSource, ImageArrays, Split
 from kd_bench.errors import IntegrityError
 
 SIDE = 64
@@ -31,7 +31,7 @@ _WNID = re.compile(r"n\d{8}")
 Labelled = list[tuple[str, int]]
 
 
-class TinyImageNet:
+class TinyImageNet(DataSource):
     """Tiny ImageNet from its archive or its unpacked folder.
 
     Every image is decoded once; the pixels are kept in ``tiny-imagenet-200.safetensors`` in the root (1.3 GB) and the
@@ -69,13 +69,13 @@ class TinyImageNet:
 
 
 def decode_all(files: Files, origin: str) -> ImageArrays:
-    """The data set in its official layout.
+    """Decode the data set in its official layout.
 
     Args:
         origin: folder or archive, for error messages.
 
     Raises:
-        IntegrityError: a list that does not fit the layout, a class without images, images that cannot be read.
+        IntegrityError: a list does not fit the layout, a class has no images, or images cannot be read.
     """
     wnids = sorted(_lines(files, "wnids.txt", origin))
     if not wnids or len(set(wnids)) < len(wnids) or not all(map(_WNID.fullmatch, wnids)):

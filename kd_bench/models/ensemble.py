@@ -1,4 +1,4 @@
-"""Several networks as one."""
+"""Ensembles: several networks as one."""
 
 from typing import Literal
 
@@ -19,7 +19,7 @@ class Ensemble(FeatureTap):
     Args:
         members: at least one; they share the data set.
         weights: one per member, greater than 0; brought to a sum of 1.
-        average: of ``probabilities``: the logits are then the logarithm of the mean.
+        average: what is averaged; the mean of ``probabilities`` is turned into logits by the logarithm.
     """
 
     def __init__(self, name: str, members: list[FeatureTap], weights: list[float], average: Average) -> None:
@@ -34,6 +34,7 @@ class Ensemble(FeatureTap):
         self.network, self.stage_pairs = first.network, None
 
     def taps(self) -> list[FeatureTap]:
+        """Return the members."""
         return [member for member in self.members if isinstance(member, FeatureTap)]
 
     def forward(self, images: Tensor) -> Outputs:
@@ -41,7 +42,7 @@ class Ensemble(FeatureTap):
         return outputs[0]._replace(logits=self.combine([each.logits for each in outputs]), members=outputs)
 
     def combine(self, logits: list[Tensor]) -> Tensor:
-        """The ensemble's logits (B, K) of those of its members, in float32 as losses are."""
+        """Combine the members' logits (B, K) to those of the ensemble, in float32 as losses are."""
         every = torch.stack(logits).float()
         weights = every.new_tensor(self.weights)[:, None, None]
         if self.average == "logits":
@@ -50,7 +51,7 @@ class Ensemble(FeatureTap):
 
 
 def taps_of(teacher: FeatureTap | None) -> list[FeatureTap]:
-    """The networks of a teacher: none, one, or the members of an ensemble."""
+    """Return the networks of a teacher: none, one, or the members of an ensemble."""
     if teacher is None:
         return []
     return list(teacher.taps()) if isinstance(teacher, Ensemble) else [teacher]

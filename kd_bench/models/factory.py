@@ -1,4 +1,4 @@
-"""timm's factory is the one factory: any name it knows, the CIFAR networks included, is a teacher or a student."""
+"""The factory of networks, which is timm's: any name it knows, the CIFAR networks included, is a teacher or student."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,10 +32,11 @@ def create_tap(key: str, config: MemberConfig | StudentConfig, spec: DataSpec, s
 
     Args:
         key: the configuration group, for error messages: ``student`` or ``teacher``.
-        load: timm's weights, if the network is to be ``pretrained``.
+        load: whether to load timm's weights, if the network is to be ``pretrained``.
 
     Raises:
-        ConfigError: unknown name, unusable arguments, or a network that cannot take these images.
+        ConfigError: the name is unknown, the arguments are unusable, or the network cannot take these images.
+        IntegrityError: timm's weights cannot be fetched.
     """
     name, kwargs = config.name, config.kwargs
     check_name(f"{key}.name", name)
@@ -47,7 +48,7 @@ def create_tap(key: str, config: MemberConfig | StudentConfig, spec: DataSpec, s
             )
         except (TypeError, ValueError, AssertionError, RuntimeError) as error:
             raise ConfigError(f"{key}.name={name!r} with {key}.kwargs={kwargs}: {error}") from error
-        except OSError as error:  # of the hub, when it cannot be reached and has nothing in its cache
+        except OSError as error:  # the hub cannot be reached and has nothing in its cache
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise IntegrityError(f"{key}.pretrained: the weights of {name} cannot be fetched: {reason}") from error
     mean, std = _normalization(network, spec, config)

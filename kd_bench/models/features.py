@@ -14,12 +14,14 @@ from kd_bench.data.batch import DataSpec
 from kd_bench.errors import ConfigError
 from kd_bench.models.cifar.network import CifarNetwork
 
+Shape = tuple[int, int, int]  # (C, H, W) of a stage
+
 
 class Outputs(NamedTuple):
-    """``logits`` (B, K); ``stages``: list of (B, C, H, W), shallow to deep; ``embedding`` (B, D).
+    """Results of one pass. ``logits`` (B, K); ``stages``: list of (B, C, H, W), shallow to deep; ``embedding`` (B, D).
 
-    ``pre_activation``: as ``stages`` before the last ReLU, or None where the network has none. ``members``: of an
-    ensemble, the outputs of each network; the logits are their mean, everything else is the first one's.
+    ``pre_activation``: as ``stages`` before the last ReLU, or None where the network has none. ``members``: the outputs
+    of each network of an ensemble, whose logits are their mean and everything else the first one's.
     """
 
     logits: Tensor
@@ -42,7 +44,7 @@ class FeatureTap(nn.Module):
         input_size: height and width that images are resized to (bilinear, antialiased); None takes them as they are.
 
     Attributes:
-        stage_pairs: of a student, the pairing that the configuration asks for instead of the automatic one.
+        stage_pairs: the pairing of a student's stages that the configuration asks for instead of the automatic one.
 
     Raises:
         ConfigError: the network cannot take images of this size, or gives another number of logits.
@@ -92,7 +94,7 @@ class FeatureTap(nn.Module):
 
     @property
     def classifier(self) -> nn.Module:
-        """The last layer(s), (B, D) to (B, K). A method that borrows a teacher's does not register it."""
+        """The last layers, (B, D) to (B, K). A method that borrows a teacher's classifier does not register it."""
         classifier: nn.Module = self.network.get_classifier()  # type: ignore[operator]
         return classifier
 
@@ -122,36 +124,32 @@ class FeatureTap(nn.Module):
 
 
 def paired_stages(student: FeatureTap, teacher: FeatureTap) -> list[tuple[int, int]]:
-    """Which student stage learns from which teacher stage: as the configuration says, else ``pair_stages``."""
+    """Pair student stages with the teacher stages they learn from: as configured, else by ``pair_stages``."""
     return student.stage_pairs or pair_stages(student.stage_shapes, teacher.stage_shapes)
 
 
-def pair_stages(student: list[tuple[int, int, int]], teacher: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
-    """Which student stage learns from which teacher stage, as pairs of indices, shallow to deep.
+def pair_stages(student_shapes: list[Shape], teacher_shapes: list[Shape]) -> list[tuple[int, int]]:
+    """Pair each student stage with the teacher stage it learns from, as indices, shallow to deep.
 
     Networks with as many stages are paired one to one. Where one of them keeps its resolution, as a ViT does, stages
     are paired by relative depth, the deepest with the deepest. Otherwise each student stage takes the deepest teacher
     stage of the closest height (on a logarithmic scale), and of several student stages with one teacher stage the
     deepest stays.
-
-    Args:
-        student, teacher: shapes (C, H, W) of the stages.
     """
-    if len(student) == len(teacher):
-        return [(i, i) for i in range(len(student))]
-    if _keeps_resolution(student) or _keeps_resolution(teacher):
-        count = min(len(student), len(teacher))
-        return [
-            (-(-step * len(student) // count) - 1, -(-step * len(teacher) // count) - 1) for step in range(1, count + 1)
-        ]
+    students, teachers = len(student_shapes), len(teacher_shapes)
+    if students == teachers:
+        return [(i, i) for i in range(students)]
+    if _keeps_resolution(student_shapes) or _keeps_resolution(teacher_shapes):
+        count = min(students, teachers)
+        return [(-(-step * students // count) - 1, -(-step * teachers // count) - 1) for step in range(1, count + 1)]
     taken: dict[int, int] = {}
-    for i, (_, height, _) in enumerate(student):
-        distance = [max(height, h) / min(height, h) for _, h, _ in teacher]
+    for i, (_, height, _) in enumerate(student_shapes):
+        distance = [max(height, h) / min(height, h) for _, h, _ in teacher_shapes]
         closest = max(j for j, d in enumerate(distance) if d == min(distance))
         taken[closest] = i
     pairs = sorted((i, j) for j, i in taken.items())
     return [pair for k, pair in enumerate(pairs) if all(pair[1] > earlier[1] for earlier in pairs[:k])]
 
 
-def _keeps_resolution(stages: list[tuple[int, int, int]]) -> bool:
-    return len({shape[1:] for shape in stages}) == 1
+def _keeps_resolution(shapes: list[Shape]) -> bool:
+    return len({shape[1:] for shape in shapes}) == 1

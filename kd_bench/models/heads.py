@@ -1,4 +1,4 @@
-"""What methods may know of a network behind its last stage: its classifier, and which parameters are there.
+"""The head of a network, behind its last stage: its classifier, and which parameters are there.
 
 Shapes: ``B`` batch, ``K`` classes, ``D`` embedding.
 """
@@ -16,7 +16,7 @@ Input = Literal["embedding", "pooled last stage"]
 
 
 def linear_classifier(network: FeatureTap, of: Input, data: DataSpec) -> nn.Linear:
-    """The classifier of a network whose logits are one linear layer of its embedding or its pooled last stage.
+    """Return the classifier of a network whose logits are one linear layer of its embedding or its pooled last stage.
 
     It is tried on a batch, since neither a type nor a width says what a network does in between: a ViT classifies its
     class token, MobileNetV3 has a layer between pooling and classifier, an ensemble averages.
@@ -40,7 +40,7 @@ def linear_classifier(network: FeatureTap, of: Input, data: DataSpec) -> nn.Line
 
 
 def behind_last_stage(network: FeatureTap, data: DataSpec) -> list[nn.Parameter]:
-    """Parameters that the last stage does not depend on: classifier, and what a network has before it."""
+    """Return the parameters that the last stage does not depend on: the classifier's, and others before it."""
     parameters = list(network.parameters())
     last = _dry_pass(network, data).stages[-1]
     gradients = torch.autograd.grad(last.sum(), parameters, allow_unused=True)
@@ -48,7 +48,7 @@ def behind_last_stage(network: FeatureTap, data: DataSpec) -> list[nn.Parameter]
 
 
 def _dry_pass(network: FeatureTap, data: DataSpec) -> Outputs:
-    """In eval mode, of images that are not alike."""
+    """Run the network in eval mode on images that are not alike."""
     training = network.training
     network.eval()
     black = data.example()

@@ -1,8 +1,8 @@
-"""Weights of other projects under the names that our networks give their layers.
+"""Maps from the names that other projects give their layers to the names of our networks.
 
-What a file holds is read off its keys, never off its name. RepDistiller's and mdistiller's CIFAR networks and
-mdistiller's ImageNet ResNets have the keys of ours, so no map is needed for them. A network with other keys is mapped
-where it computes the same, and refused with the reason where it does not.
+A file is recognised by its keys, never by its name. RepDistiller's and mdistiller's CIFAR networks and mdistiller's
+ImageNet ResNets have the keys of ours, so no map is needed for them. A network with other keys is mapped where it
+computes the same, and refused with the reason where it does not.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -20,35 +20,35 @@ class ForeignNetwork:
     """A network as another project names its layers.
 
     Attributes:
-        description: what the weights are, for people.
+        description: name of the weights, for people.
         marks: keys that together tell it from all others.
         architectures: networks of timm that compute the same, of several sizes.
-        renaming: from its keys to those of such a network.
-        obstacle: why a network cannot take the weights although it has the architecture; empty if it can.
+        renaming: makes the map from its keys to those of such a network.
+        obstacle: says why a network of the architecture cannot take the weights all the same; empty if it can.
     """
 
     description: str
     marks: frozenset[str]
     architectures: tuple[str, ...]
     renaming: Callable[[Collection[str], nn.Module], Renaming]
-    obstacle: Callable[[nn.Module], str] = lambda network: ""
+    obstacle: Callable[[nn.Module], str] | None = None
 
     def problem(self, network: nn.Module) -> str:
-        """Why ``network`` cannot take these weights; empty if it can."""
-        own = architecture(network)
-        if own not in self.architectures:
-            return f"the network for it is {' or '.join(self.architectures)}, not {own}"
-        return self.obstacle(network)
+        """Say why ``network`` cannot take these weights; empty if it can."""
+        name = architecture(network)
+        if name not in self.architectures:
+            return f"the network for it is {' or '.join(self.architectures)}, not {name}"
+        return self.obstacle(network) if self.obstacle else ""
 
 
 def architecture(network: nn.Module) -> str:
-    """The name under which timm built ``network``, or its class's."""
+    """Return the name under which timm built ``network``, or that of its class."""
     described = getattr(network, "pretrained_cfg", None) or {}
     return str(described.get("architecture") or type(network).__name__)
 
 
 def in_own_names(state: Mapping[str, Tensor], network: nn.Module, origin: str) -> tuple[dict[str, Tensor], list[str]]:
-    """``state`` under the names of ``network``, and what was done for that.
+    """Return ``state`` under the names of ``network``, and what was done for that.
 
     Raises:
         IntegrityError: the weights are those of another network.
@@ -62,14 +62,14 @@ def in_own_names(state: Mapping[str, Tensor], network: nn.Module, origin: str) -
     if problem := known.problem(network):
         raise IntegrityError(f"{origin} holds weights of {known.description}: {problem}")
     renamed = known.renaming(state.keys(), network)
-    own = {renamed(name): tensor for name, tensor in state.items()}
-    if len(own) != len(state):
+    mapped = {renamed(name): tensor for name, tensor in state.items()}
+    if len(mapped) != len(state):
         raise IntegrityError(f"{origin} holds weights of {known.description}, and others under their new names")
-    return own, [f"{origin} holds {known.description}; its layers are renamed"]
+    return mapped, [f"{origin} holds {known.description}; its layers are renamed"]
 
 
 def student_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The student's part of a file that holds a whole distillation, as mdistiller's ``latest`` and ``best`` do.
+    """Return the student's part of a file that holds a whole distillation, as mdistiller's ``latest`` and ``best`` do.
 
     Beside ``student.*`` these hold ``teacher.*`` and the method's own layers. Anything else is returned as it is.
     """
@@ -79,7 +79,7 @@ def student_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _flat_blocks(network: nn.Module) -> list[str]:
-    """timm numbers blocks within stages, others go through: ``blocks.1.0`` is the second one here."""
+    """Name timm's blocks in order: timm numbers them within stages, others number them through."""
     stages: list[nn.Module] = list(network.blocks)  # type: ignore[arg-type]
     return [f"blocks.{i}.{j}" for i, stage in enumerate(stages) for j in range(len(stage))]  # type: ignore[arg-type]
 
@@ -111,7 +111,7 @@ def _efficientnet_lite(keys: Collection[str], network: nn.Module) -> Renaming:
     layers = dict(_ENDS)
     for i, block in enumerate(_flat_blocks(network)):
         inner = _INVERTED if f"_blocks.{i}._expand_conv.weight" in keys else _SEPARABLE
-        layers |= {f"_blocks.{i}.{theirs}": f"{block}.{ours}" for theirs, ours in inner.items()}
+        layers |= {f"_blocks.{i}.{foreign}": f"{block}.{name}" for foreign, name in inner.items()}
     return _by_layer(layers)
 
 
@@ -122,7 +122,7 @@ _MOBILENET_BLOCK = {0: "conv_dw", 1: "bn1", 3: "conv_pw", 4: "bn2"}
 def _mobilenet_v1(keys: Collection[str], network: nn.Module) -> Renaming:
     layers = {"model.0.0": "conv_stem", "model.0.1": "bn1", "fc": "classifier"}
     for i, block in enumerate(_flat_blocks(network), start=1):
-        layers |= {f"model.{i}.{theirs}": f"{block}.{ours}" for theirs, ours in _MOBILENET_BLOCK.items()}
+        layers |= {f"model.{i}.{foreign}": f"{block}.{name}" for foreign, name in _MOBILENET_BLOCK.items()}
     return _by_layer(layers)
 
 
@@ -150,7 +150,7 @@ FOREIGN = (
         _clips_at_six,
     ),
 )
-# By their marks, networks that are recognised to say why they are refused.
+# Networks, by their marks, that are recognised only to say why they are refused.
 WITHOUT_MAP = {
     _marks("_conv_stem.weight", "_blocks.0._se_reduce.weight"): (
         "an EfficientNet with squeeze and excitation: of the names of efficientnet_pytorch only those of the Lite "

@@ -1,4 +1,4 @@
-"""The stages that a method on feature maps compares."""
+"""The pairs of stages that a method on feature maps compares."""
 
 from kd_bench.errors import ConfigError
 from kd_bench.models.features import FeatureTap, paired_stages
@@ -7,10 +7,10 @@ from kd_bench.models.features import FeatureTap, paired_stages
 def compared_stages(
     student: FeatureTap, teacher: FeatureTap, skip_stages: int, at_least: int = 1
 ) -> list[tuple[int, int]]:
-    """The paired stages (of student and teacher) without the first ``skip_stages``.
+    """Return the paired stages (of student and teacher) without the first ``skip_stages``.
 
     Raises:
-        ConfigError: fewer than ``at_least`` pairs are left; lists the stages there are.
+        ConfigError: fewer than ``at_least`` pairs are left; the message lists all stages.
     """
     pairs = paired_stages(student, teacher)
     if len(pairs) - skip_stages < at_least:
@@ -22,5 +22,5 @@ def compared_stages(
 
 
 def stages_of(student: FeatureTap, teacher: FeatureTap) -> str:
-    """For error messages: the stages of both networks."""
+    """List the stages of both networks, for error messages."""
     return f"stages of {student.name}: {student.stage_shapes}, of {teacher.name}: {teacher.stage_shapes}"

@@ -23,7 +23,7 @@ NAMESPACE = "argparse.Namespace"
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:
-    """Hash of names, types, shapes and values, whatever file they came in."""
+    """Hash names, types, shapes and values, whatever file they came in."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
@@ -33,7 +33,7 @@ def weights_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def combined_sha256(hashes: Sequence[str]) -> str:
-    """What a record says of the weights of its teacher: their hash, or that of the hashes of an ensemble's members."""
+    """Combine the hashes of a teacher's networks as records do: the one hash, or that of the hashes of all members."""
     return hashes[0] if len(hashes) == 1 else hashlib.sha256(" ".join(hashes).encode()).hexdigest()
 
 
@@ -43,16 +43,16 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def as_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    """The content of a safetensors file. Tied weights are written out each."""
+    """Return the content of a safetensors file, in which tied weights stand several times."""
     content: bytes = save({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()})
     return content
 
 
 def read_plain(path: Path) -> Any:
-    """The content of a safetensors file or of a file of ``torch.save``, never running code from it.
+    """Read a safetensors file or a file of ``torch.save``, never running code from it.
 
     Raises:
-        IntegrityError: missing, damaged, or holding anything but plain data.
+        IntegrityError: the file is missing, damaged, or holds anything but plain data.
     """
     if not path.is_file():
         raise IntegrityError(f"{path}: no such weight file")
@@ -66,7 +66,7 @@ def read_plain(path: Path) -> Any:
 
 
 def _refuse_bomb(path: Path) -> None:
-    """torch stores entries as they are. Entries that unpack to more than the file would fill the memory."""
+    """Refuse archives that unpack to more than the file, which torch never writes and which could fill the memory."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
@@ -80,10 +80,10 @@ def _refuse_bomb(path: Path) -> None:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a state dictionary, without what training scripts wrap around it.
 
-    Of a file of mdistiller that holds a whole distillation, the student's weights.
+    A file of mdistiller that holds a whole distillation gives the student's weights.
 
     Raises:
-        IntegrityError: as ``read_plain``, or there are no weights in the file.
+        IntegrityError: as for ``read_plain``, or there are no weights in the file.
     """
     content = read_plain(path)
     # Attributes of an OrderedDict or a tensor come from the file too; unbound methods do not look at them.
@@ -107,7 +107,7 @@ def _is_entry(entry: tuple[Any, Any]) -> bool:
 
 
 def _defect(tensor: Tensor) -> str:
-    """Why a tensor cannot be weights; empty if it can."""
+    """Say why a tensor cannot be weights; empty if it can."""
     plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
     if not plain or tensor.is_quantized or tensor.is_complex() or tensor.is_nested:
         return "is no plain tensor of real numbers"
@@ -123,10 +123,10 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], origin: str) -
     have and which no output depends on, become 0 where they are missing.
 
     Returns:
-        What was done beyond copying, one line each, for people.
+        Lines for people, one for each thing that was done beyond copying.
 
     Raises:
-        IntegrityError: lists the missing, unexpected and misshapen entries, or those that are not finite.
+        IntegrityError: entries are missing, unexpected, misshapen or not finite; the message lists them.
     """
     translated, notes = in_own_names(state, module, origin)
     own = module.state_dict()
@@ -164,7 +164,7 @@ def _misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str
 
 
 def _breaks(own: Tensor, loaded: Tensor) -> bool:
-    """Whether ``loaded`` has values that are not finite. Some constants of networks, such as masks, are infinite."""
+    """Return whether ``loaded`` has values that are not finite where the network has none: some masks are infinite."""
     return bool(loaded.float().isfinite().logical_not().any()) and bool(own.float().isfinite().all())
 
 
@@ -180,7 +180,7 @@ def _without_prefixes(name: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """What torch says of an unsafe file is long; its telling line names the global."""
+    """Shorten what torch says of an unsafe file to the telling line, which names the global."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
     line = (telling or lines or [""])[0]
@@ -190,7 +190,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _way_out(path: Path, error: Exception) -> str:
-    """RepDistiller's ``_last`` files hold their command line too, which keeps torch from reading them."""
+    """Say how to convert RepDistiller's ``_last`` files, whose command line keeps torch from reading them."""
     if f"GLOBAL {NAMESPACE} " not in str(error):
         return ""
     source, out = shlex.quote(str(path)), shlex.quote(f"{path.stem}.safetensors")
@@ -198,6 +198,6 @@ def _way_out(path: Path, error: Exception) -> str:
 
 
 def shown(text: str, length: int = 100) -> str:
-    """A text of an unknown file, fit for one line on a terminal."""
+    """Make a text of an unknown file fit for one line on a terminal."""
     printable = text if text.isprintable() else repr(text)
     return printable if len(printable) <= length else f"{printable[:length]}..."

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from kd_bench.cli.catalogue import as_lines, catalogue
 from kd_bench.cli.main import main
+from kd_bench.cli.method_pages.catalogue import as_lines, catalogue
 
 
 @pytest.fixture(scope="module")

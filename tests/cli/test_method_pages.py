@@ -1,8 +1,7 @@
-"""The pages of the methods: what they are made of, and that those which are committed are made of what is here."""
+"""The pages of the methods, what they are made of, and how one is printed."""
 
 import json
 import re
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
@@ -11,12 +10,13 @@ import yaml
 from pydantic import Field
 
 import kd_bench.cli.method_pages.__main__ as program
-from kd_bench.cli.catalogue import catalogue
-from kd_bench.cli.method_pages import step_costs as measuring
+from kd_bench.cli.main import main
+from kd_bench.cli.method_pages import measuring
+from kd_bench.cli.method_pages.catalogue import catalogue
 from kd_bench.cli.method_pages.docstrings import docstring, markdown
-from kd_bench.cli.method_pages.pages import pages
+from kd_bench.cli.method_pages.pages import page, pages
 from kd_bench.cli.method_pages.settings import allowed, header, hyperparameters, taken_over, written
-from kd_bench.cli.method_pages.step_costs import read_costs, write_costs
+from kd_bench.cli.method_pages.step_costs import Cost, read_costs, write_costs
 from kd_bench.config.paths import CHECKOUT, CONF
 from kd_bench.config.ranges import (
     Count,
@@ -28,40 +28,41 @@ from kd_bench.config.ranges import (
     PositiveFraction,
     PositiveInt,
 )
+from kd_bench.runs.preview import TRIAL_SAMPLES
 
-FOLDER = CHECKOUT / "docs" / "methods"
 CHOICES = sorted(path.stem for path in (CONF / "method").glob("[!_]*.yaml"))
-AGAIN = "run `python -m kd_bench.cli.method_pages`"
-COST = {"adapter_parameters": 12_345, "time": 1.5, "memory": 2.0, "threads": 4}
+MEASURE = "run `python -m kd_bench.cli.method_pages --measure"
+COST: Cost = {"adapter_parameters": 12_345, "time": 1.5, "memory": 2.0, "threads": 4}
 
 
-# What is committed.
+# The pages.
 
 
 @pytest.fixture(scope="module")
 def made() -> dict[str, str]:
-    return pages(read_costs(FOLDER / program.COSTS))
+    return pages()
 
 
 def test_every_method_has_a_cost():
-    found = read_costs(FOLDER / program.COSTS)
+    found = read_costs()
     missing = [choice for choice in CHOICES if choice not in found]
-    assert missing == [], f"run `python -m kd_bench.cli.method_pages --measure {' '.join(missing)}`"
-    assert sorted(found) == CHOICES, AGAIN
+    assert missing == [], f"{MEASURE} {' '.join(missing)}`"
+    assert sorted(found) == CHOICES
     assert all(cost["time"] > 0 and cost["memory"] > 0 and cost["adapter_parameters"] >= 0 for cost in found.values())
 
 
-def test_the_committed_pages_are_those_that_are_made(made):
-    assert sorted(path.name for path in FOLDER.glob("*.md")) == sorted(made), AGAIN
+def test_there_is_a_page_of_every_method_and_an_index(made):
     assert sorted(made) == sorted(["README.md", *(f"{choice}.md" for choice in CHOICES)])
-    old = [name for name, text in made.items() if (FOLDER / name).read_text(encoding="utf-8") != text]
-    assert old == [], AGAIN
+    assert f"a training set of {TRIAL_SAMPLES:,} samples" in made["README.md"]
+    for choice in CHOICES:
+        assert f"]({choice}.md) | " in made["README.md"]
 
 
 def test_links_lead_somewhere(made):
     for name, text in made.items():
         for target in re.findall(r"\]\(([^)]+)\)", text):
-            assert target.startswith("https://arxiv.org/abs/") or (FOLDER / target).is_file(), f"{name}: {target}"
+            known = target in made or (target.startswith("../") and (CHECKOUT / target[3:]).is_file())
+            assert known or target.startswith("https://arxiv.org/abs/"), f"{name}: {target}"
 
 
 def test_a_page_says_what_a_method_is(made):
@@ -73,11 +74,51 @@ def test_a_page_says_what_a_method_is(made):
         "``ce_weight * CE + kd_weight * T^2 * KL``",
         "### `kd_loss(student_logits, teacher_logits, temperature)`\n\n"
         "``temperature ** 2 * KL(p_teacher || p_student)``",
-        "| `kd_weight` | `0.9` | number ≥ 0 |  |  |\n| `temperature` | `4.0` | number &gt; 0 |  |  |\n",
+        "\n- `method.kd_weight=0.9`, number ≥ 0\n- `method.temperature=4.0`, number &gt; 0\n",
     ):
         assert part in page
     assert "The terms of [kd](kd.md) and [at](at.md) in one sum" in made["kd_at.md"]
     assert "This is [kd](kd.md) with other values." in made["kd_ls.md"]
+    note = "0.07 in the code for all data sets; the paper (section 4.5) has 0.1 on CIFAR-100."
+    note += " (the paper: 0.1 on CIFAR-100)"
+    assert f"\n- `method.terms.crd.temperature=0.07`, number &gt; 0: {note}\n" in made["crd_kd.md"]
+    assert made["scratch.md"].count("\n- `method.") == 0
+
+
+def test_a_method_without_a_measured_cost_has_a_page(monkeypatch):
+    monkeypatch.setattr("kd_bench.cli.method_pages.pages.read_costs", dict)
+    assert page("dkd").endswith("\n\nNot measured yet: `python -m kd_bench.cli.method_pages --measure dkd`.\n")
+
+
+# The page in the terminal.
+
+
+def test_a_page_is_printed_without_markup(capsys):
+    assert main(["list", "methods", "kd_ls"]) == 0
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
+    assert lines[0].strip() == "kd_ls"
+    assert "This is kd with other values." in lines
+    assert " • Files: conf/method/kd_ls.yaml, kd_bench/methods/kd.py" in lines
+    assert " • Family: logits" in lines
+    assert " • method.temperature=2.0, number > 0: the base temperature" in lines
+    assert max(map(len, lines)) <= 100
+    assert not re.search(r"[`\\\x1b]|&[gl]t;|\]\(|\.md\b| \n", printed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("methods kdd", "method='kdd': no such choice; did you mean 'kd'"),
+        ("methods 0", "method='0': no such choice; see kd-bench list methods"),
+        ("models resnet18", "resnet18: only a method has a page"),
+        ("methods kd --json", "kd: only a method has a page, and no JSON of it; --like TEXT chooses by name"),
+    ],
+)
+def test_what_has_no_page_is_told_in_one_line(arguments, message, capsys):
+    assert main(["list", *arguments.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"kd-bench: {message}")
 
 
 # Docstrings.
@@ -215,10 +256,10 @@ def test_costs_are_medians_of_neighbouring_steps(monkeypatch):
 def test_costs_stay_as_they_are_in_their_file(tmp_path):
     path = tmp_path / "costs.json"
     assert read_costs(path) == {}
-    write_costs(path, {"kd": {**COST, "time": 1.25}, "at": COST})
+    write_costs({"kd": {**COST, "time": 1.25}, "at": COST}, path)
     assert list(json.loads(path.read_text())) == ["at", "kd"]
     before = path.read_bytes()
-    write_costs(path, read_costs(path))
+    write_costs(read_costs(path), path)
     assert path.read_bytes() == before
 
 
@@ -226,40 +267,34 @@ def test_costs_stay_as_they_are_in_their_file(tmp_path):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(program, "FOLDER", tmp_path)
+def costs(monkeypatch) -> dict[str, Cost]:
+    """The file of costs, in memory."""
+    kept: dict[str, Cost] = {"gone": COST, "kd": COST}
     monkeypatch.setattr(program, "choices", lambda group: ["at", "kd"])
-    monkeypatch.setattr(
-        "kd_bench.cli.method_pages.pages.pages", lambda costs: {"README.md": ", ".join(costs), "kd.md": "é"}
-    )
-    monkeypatch.setattr(measuring, "measure", lambda method: COST)
-    return tmp_path
+    monkeypatch.setattr(program, "read_costs", kept.copy)
+    monkeypatch.setattr(program, "write_costs", lambda costs: (kept.clear(), kept.update(costs)))
+    monkeypatch.setattr(measuring, "measure", lambda method: {**COST, "time": 9.0})
+    return kept
 
 
-def wrong_usage(capsys, *arguments: str) -> str:
-    with pytest.raises(SystemExit) as caught:
-        program.main(arguments)
-    assert caught.value.code == 2
-    return capsys.readouterr().err.splitlines()[-1].partition("error: ")[2]
-
-
-def test_pages_are_written_and_those_of_methods_that_are_gone_deleted(folder, capsys):
-    (folder / "gone.md").write_text("")
-    write_costs(folder / "costs.json", {"gone": COST, "kd": COST})
+def test_costs_are_measured_of_one_or_all_and_those_of_methods_that_are_gone_dropped(costs, capsys):
     assert program.main(["--measure", "at"]) == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "costs.json", "kd.md"]
-    assert (folder / "README.md").read_text() == "kd, at"
-    assert sorted(read_costs(folder / "costs.json")) == ["at", "kd"]
+    assert costs == {"kd": COST, "at": {**COST, "time": 9.0}}
     assert capsys.readouterr().out.split()[0] == "at"
-    assert program.main([]) == 0
     assert program.main(["--measure"]) == 0
+    assert costs["kd"]["time"] == 9.0
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-def test_what_is_missing_is_named(folder, capsys, monkeypatch):
-    write_costs(folder / "costs.json", {"kd": COST})
-    assert wrong_usage(capsys) == "costs are missing: --measure at"
-    expected = "--measure kdd: no such choice of conf/method; did you mean 'kd'?"
-    assert wrong_usage(capsys, "--measure", "kdd") == expected
-    monkeypatch.setattr(program, "FOLDER", folder / "nothing")
-    assert wrong_usage(capsys).endswith("is missing: kd_bench does not run from a checkout")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--measure", "kdd"], "--measure kdd: no such choice of conf/method; did you mean 'kd'?"),
+        ([], "the following arguments are required: --measure"),
+    ],
+)
+def test_wrong_usage_is_told(costs, capsys, arguments, message):
+    with pytest.raises(SystemExit) as caught:
+        program.main(arguments)
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].partition("error: ")[2] == message

@@ -1,7 +1,8 @@
-"""Makes docs/reliability.md of table.yaml and of the figures in docs/reliability.json: python tests/faults/page.py"""
+"""Make docs/reliability.md from table.yaml and the figures in docs/reliability.json: python tests/faults/page.py"""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,30 @@ ROOT = Path(__file__).parents[2]
 TABLE = Path(__file__).with_name("table.yaml")
 FIGURES = ROOT / "docs" / "reliability.json"
 PAGE = ROOT / "docs" / "reliability.md"
-INTRODUCTION = """# Reliability
+INTRODUCTION = """<!-- Made by `python tests/faults/page.py` from tests/faults/table.yaml: edits here are lost. -->
 
-What kd_bench promises, the faults that it survives, and the tests that show it. Figures are measured by the tests that
-stand beside them. `KD_BENCH_FIGURES=1 .venv/bin/python -m pytest tests/faults tests/studies -m "slow or not slow"`
-measures them again in about half an hour, as root, who may mount file systems, on a machine that does nothing else;
-then `.venv/bin/python tests/faults/page.py` makes this page.
-"""
+# Reliability
+
+Nine promises with measured figures, and fifty faults with the behaviour of kd_bench. The last column links the file of
+a test; [table.yaml](../tests/faults/table.yaml) names all tests of a row, and [reliability.json](reliability.json) has
+every figure with its test."""
+MEASURED_AGAIN = """These commands measure the figures again, in about half an hour, and make this page. Run them on
+an idle machine, as root, who may mount file systems:
+
+```
+KD_BENCH_FIGURES=1 .venv/bin/python -m pytest tests/faults tests/runs/studies -m "slow or not slow"
+.venv/bin/python tests/faults/page.py
+```"""
+SUMMARIES: dict[str, Callable[[list[Any]], Any]] = {"sum": sum, "max": max, "count": len}
 
 
 def table() -> dict[str, Any]:
+    """Return the content of table.yaml."""
     return yaml.safe_load(TABLE.read_text())
 
 
 def named_tests() -> Iterator[tuple[str, str]]:
-    """Every row of the table with each of its tests."""
+    """Yield every row of the table with each of its tests."""
     rows = table()
     for group in (rows["promises"], *rows["faults"].values()):
         for row, entry in group.items():
@@ -34,45 +44,57 @@ def named_tests() -> Iterator[tuple[str, str]]:
 
 
 def page() -> str:
-    rows, figures = table(), json.loads(FIGURES.read_text())
-    parts = [INTRODUCTION, "## Promises\n"]
-    where: dict[str, None] = {}  # the circumstances of the figures, in order of appearance
-    for name, promise in rows["promises"].items():
-        measured = [_line(test, figure, where) for test, figure in figures.items() if figure["promise"] == name]
-        tests = [f"Shown by {_tests(promise['tests'])}."]
-        parts.append(
-            "\n".join([f"### {name}\n", f"{promise['text']}\n", *measured, *[""] * bool(measured), *tests]) + "\n"
-        )
-    parts.append("\n".join(f"{_mark(number)} {words}  " for number, words in enumerate(where)) + "\n")
-    parts.append("## Faults\n")
+    """Return the text of docs/reliability.md."""
+    rows, figures = table(), json.loads(FIGURES.read_text()).values()
+    promises = [
+        (name, row["text"], measured(row["measured"], name, figures), row["how"], _link(row["tests"]))
+        for name, row in rows["promises"].items()
+    ]
+    parts = [INTRODUCTION, "## Promises", _markdown(("", "promise", "measured", "how", "test"), promises)]
+    parts += [f"Measured on {where}." for where in sorted(set(map(_circumstances, figures)))] + [MEASURED_AGAIN]
+    parts.append("## Faults")
     for kind, faults in rows["faults"].items():
-        lines = [f"### {kind}\n", "| | fault | what kd_bench does | tests |", "| --- | --- | --- | --- |"]
-        lines += [
-            f"| {name} | {entry['fault']} | {entry['does']} | {_tests(entry['tests'])} |"
-            for name, entry in faults.items()
+        lines = [(name, row["fault"], row["does"], _link(row["tests"])) for name, row in faults.items()]
+        parts += [f"### {kind}", _markdown(("", "fault", "what happens", "test"), lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def measured(text: str, promise: str, figures: Collection[dict[str, Any]]) -> str:
+    """Replace each ``{sum NAME}``, ``{max NAME}`` or ``{count NAME}`` by that of the promise's figures called NAME.
+
+    Raises:
+        LookupError: no test of the promise has measured such a figure.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        each = [
+            figure["numbers"][found[2]]
+            for figure in figures
+            if figure["promise"] == promise and found[2] in figure["numbers"]
         ]
-        parts.append("\n".join(lines) + "\n")
-    return "\n".join(parts)
+        if not each:
+            raise LookupError(f"{promise} has no figure {found[2]!r}")
+        if found[1] == "max":  # a figure may be a list in words: "2.8, 3.0, 3.2"
+            each = [float(number) if "." in number else int(number) for one in each for number in str(one).split(", ")]
+        return str(SUMMARIES[found[1]](each))
+
+    return re.sub(r"\{(\w+) ([^}]+)\}", value, text)
 
 
-def _line(test: str, figure: dict[str, Any], where: dict[str, None]) -> str:
-    numbers = "; ".join(f"{name}: **{_shown(number)}**" for name, number in figure["numbers"].items())
+def _circumstances(figure: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(figure["versions"].items()))
-    where.setdefault(f"{figure['date']}, {figure['machine']}, {versions}")
-    mark = _mark(list(where).index(f"{figure['date']}, {figure['machine']}, {versions}"))
-    return f"- {numbers} {mark}<br><sub>`{test.removeprefix('tests/')}`</sub>"
+    return f"{figure['date']}, {figure['machine']}, {versions}"
 
 
-def _mark(number: int) -> str:
-    return f"<sup>{number + 1}</sup>"
+def _link(tests: list[str]) -> str:
+    """Link the file of the first test by its name in words."""
+    path = tests[0].partition("::")[0]
+    name = path.rpartition("/test_")[2].removesuffix(".py").replace("_", " ")
+    return f"[{name}](../{path})"
 
 
-def _shown(number: Any) -> str:
-    return {True: "yes", False: "no"}[number] if isinstance(number, bool) else str(number)
-
-
-def _tests(tests: list[str]) -> str:
-    return ", ".join(f"`{test.removeprefix('tests/')}`" for test in tests)
+def _markdown(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, ("---",) * len(columns), *rows))
 
 
 if __name__ == "__main__":

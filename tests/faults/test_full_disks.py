@@ -12,7 +12,8 @@ from kd_bench.results.records.directory import PREDICTIONS_FILE, WEIGHTS_FILE
 from kd_bench.results.records.record import RECORD_FILE
 from kd_bench.results.records.states import read_state
 from kd_bench.runs.run import run
-from kd_bench.runs.studies.progress import ProgressFile, read_status, study_file
+from kd_bench.runs.studies.grid import Study
+from kd_bench.runs.studies.progress import ProgressFile, read_status
 from kd_bench.runs.studies.tasks import Outcome, Task
 from kd_bench.training.checkpoints import AtomicCheckpointIO, latest_checkpoint
 
@@ -95,17 +96,17 @@ def test_a_full_disk_costs_what_was_being_written(compose, disk, whole, monkeypa
 
 def test_a_full_disk_leaves_the_last_status_of_a_study(disk):
     runs = disk(1 << 20)
-    task = Task("key", "method kd", None, "student")
-    file = ProgressFile(study_file(runs, "mine"), "mine", [task])
+    task, study = Task("key", "method kd", None, "student"), Study("mine", runs, list)
+    file = ProgressFile(study, [task])
     file.write()
     fill(runs)
     file.tasks["key"] = file.tasks["key"].model_copy(update={"state": "failed", "cause": "x" * 100_000})
     with pytest.warns(UserWarning, match=r"mine.json cannot be written: No space left on device; kd-bench status is"):
         file.write()
-    assert [each.state for each in read_status(runs, "mine").tasks] == ["waiting"]
+    assert [each.state for each in read_status(study).tasks] == ["waiting"]
     (runs / "filler").unlink()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         file.update(task, Outcome("completed", top1=0.5))
         file.write()
-    assert [each.state for each in read_status(runs, "mine").tasks] == ["completed"]
+    assert [each.state for each in read_status(study).tasks] == ["completed"]

@@ -14,7 +14,7 @@ import pytest
 from kd_bench.results.records.directory import PREDICTIONS_FILE, WEIGHTS_FILE
 from kd_bench.results.records.record import RECORD_FILE
 from kd_bench.results.records.states import read_state
-from kd_bench.runs.studies.progress import study_file
+from kd_bench.runs.studies.grid import Study
 
 KILLS = 10
 AT_THE_START = 2  # of the kills: while the study is planned
@@ -25,7 +25,7 @@ MEASURED = ("times", "cost")  # of records: what the clock and the machine said
 def under_way(runs: Path, pid: int) -> bool:
     """Whether the study has said that it started a run."""
     try:
-        status = json.loads(study_file(runs, STUDY).read_text())
+        status = json.loads(Study(STUDY, runs, list).status_file.read_text())
     except FileNotFoundError:
         return False
     return status["pid"] == pid and any(task["state"] == "running" for task in status["tasks"])

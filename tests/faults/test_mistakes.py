@@ -18,7 +18,7 @@ from kd_bench.methods.scratch import Scratch
 from kd_bench.results.records.record import RECORD_FILE, SCHEMA_FILE
 from kd_bench.results.records.states import read_state
 from kd_bench.runs.run import run
-from kd_bench.runs.studies.grid import compose_study
+from kd_bench.runs.studies.grid import open_study
 from kd_bench.training.pair import build
 from kd_bench.training.teachers import check_teacher, describe_normalization
 
@@ -96,7 +96,7 @@ def test_a_choice_of_a_shipped_name_is_refused(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().err == line
     (tmp_path / "my_conf" / "study.yaml").write_text("defaults: [train, _self_]\n")
     with pytest.raises(ConfigError, match="ships a choice of that name"):
-        compose_study(str(tmp_path / "my_conf"), [])
+        _ = open_study(str(tmp_path / "my_conf"), []).points
 
 
 # --- Data ---

@@ -1,4 +1,4 @@
-"""docs/reliability.md is what the table and the figures say, and names no test that does not exist."""
+"""docs/reliability.md is made from the table and the figures, which name only tests that exist."""
 
 import ast
 import json
@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from .page import FIGURES, PAGE, ROOT, named_tests, page, table
+from .page import FIGURES, PAGE, ROOT, measured, named_tests, page, table
 
 COUNTS = {"C": 10, "D": 8, "K": 8, "P": 8, "X": 4, "E": 3, "U": 5, "S": 4}
 
@@ -36,7 +36,22 @@ def test_a_test_that_is_named_exists(row, test):
     assert name in functions(path)
 
 
-def test_every_figure_is_of_a_test_that_exists():
-    for test in json.loads(FIGURES.read_text()):
-        path, _, name = test.partition("[")[0].partition("::")
-        assert name in functions(path)
+def test_every_figure_is_of_a_test_that_its_promise_names():
+    promises = table()["promises"]
+    for test, figure in json.loads(FIGURES.read_text()).items():
+        name = test.partition("[")[0]
+        path, _, function = name.partition("::")
+        assert function in functions(path)
+        assert name in promises[figure["promise"]]["tests"]
+
+
+def test_figures_are_summarised_over_the_tests_of_a_promise():
+    figures = [
+        {"promise": "R1", "numbers": {"kills": 200, "seconds lost": "-0.5, 2.8", "whole": True}},
+        {"promise": "R1", "numbers": {"kills": 50, "seconds lost": "3.2, 0.7", "whole": False}},
+        {"promise": "R2", "numbers": {"kills": 7}},
+    ]
+    text = "{sum kills} kills, {max kills} at once; {max seconds lost} s; {sum whole} of {count whole} whole"
+    assert measured(text, "R1", figures) == "250 kills, 200 at once; 3.2 s; 1 of 2 whole"
+    with pytest.raises(LookupError, match="R2 has no figure 'seconds lost'"):
+        measured("{max seconds lost}", "R2", figures)

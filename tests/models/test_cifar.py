@@ -13,7 +13,6 @@ from support.taps import make_tap
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd_bench.config.paths import CONF
 from kd_bench.data.batch import DataSpec
 from kd_bench.errors import ConfigError
 from kd_bench.evaluation.efficiency import macs
@@ -59,15 +58,6 @@ def images(*shape: int) -> Tensor:
 def test_the_networks_are_in_timms_registry():
     assert sorted(timm.list_models("*_cifar")) == sorted(f"{name}_cifar" for name in FEATURES)
     assert len(FEATURES) == 24  # 22 of the tables, and the two ResNet-18 of self-distillation
-
-
-@pytest.mark.parametrize("group", ["teacher", "student"])
-def test_each_network_is_a_choice(group):
-    template = (CONF / group / "resnet20_cifar.yaml").read_text()
-    for name in FEATURES:
-        choice = CONF / group / f"{name}_cifar.yaml"
-        assert choice.is_file(), f"conf/{group}/{name}_cifar.yaml is missing"
-        assert choice.read_text() == template.replace("resnet20_cifar", f"{name}_cifar")
 
 
 @every_network

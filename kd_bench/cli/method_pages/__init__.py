@@ -1,4 +1,4 @@
-"""Pages of ``docs/methods``, made from docstrings, signatures, configurations and measured costs.
+"""The page of a method, made of docstrings, signatures, configurations and measured costs.
 
-``python -m kd_bench.cli.method_pages`` writes them; ``--measure`` measures the costs first.
+``kd-bench list methods NAME`` prints one, and ``make site`` builds all of them.
 """

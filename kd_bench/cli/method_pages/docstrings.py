@@ -10,7 +10,7 @@ _SECTION = re.compile(r"(Args|Returns|Raises|Attributes):")
 
 
 class Docstring(NamedTuple):
-    """The text without its sections, the meaning of each argument, and what is returned ("" where it does not say)."""
+    """A docstring: its text without sections, the meaning of each argument, and what is returned ("" if unsaid)."""
 
     paragraphs: list[str]
     arguments: dict[str, str]
@@ -18,7 +18,7 @@ class Docstring(NamedTuple):
 
 
 def docstring(documented: Any) -> Docstring:
-    """The docstring of a module, class or function, each paragraph in one line."""
+    """Take apart the docstring of a module, class or function; each paragraph becomes one line."""
     sections: dict[str, list[str]] = {"": []}
     lines = sections[""]
     for line in inspect.cleandoc(documented.__doc__ or "").splitlines():
@@ -33,7 +33,7 @@ def docstring(documented: Any) -> Docstring:
 
 
 def _arguments(lines: list[str]) -> dict[str, str]:
-    """``one, other: meaning`` for both; lines that are indented further go on with the one before."""
+    """Read ``one, other: meaning`` as the meaning of both; lines that are indented further continue the one before."""
     entries: list[str] = []
     for line in filter(None, lines):
         if line.startswith("     "):
@@ -45,7 +45,7 @@ def _arguments(lines: list[str]) -> dict[str, str]:
 
 
 def markdown(text: str, cell: bool = False) -> str:
-    """Text with ``code`` in it as a paragraph, or as a cell of a table, where a bar in code ends the cell."""
+    """Write text with ``code`` in it as a paragraph, or as a cell of a table, where a bar would end the cell."""
     parts = re.split(r"(``.+?``)", text)
     parts[::2] = [for_markdown(part) for part in parts[::2]]
     if cell:

@@ -1,4 +1,4 @@
-"""The text of the pages."""
+"""The pages of the methods, as Markdown."""
 
 import importlib
 import inspect
@@ -8,36 +8,45 @@ from itertools import groupby
 from types import ModuleType
 from typing import Any
 
-from kd_bench.cli.catalogue import catalogue
+from kd_bench.cli.method_pages.catalogue import catalogue
 from kd_bench.cli.method_pages.docstrings import docstring, markdown
-from kd_bench.cli.method_pages.settings import header, hyperparameters, taken_over, written
-from kd_bench.cli.method_pages.step_costs import BATCH_SIZE, STUDENT, TEACHER, Cost
+from kd_bench.cli.method_pages.settings import Hyperparameter, header, hyperparameters, taken_over, written
+from kd_bench.cli.method_pages.step_costs import BATCH_SIZE, STUDENT, TEACHER, Cost, read_costs
+from kd_bench.config.composition import choices
+from kd_bench.errors import ConfigError, nearest
 from kd_bench.methods.base import Method
 from kd_bench.results.text.escape import for_markdown
-from kd_bench.runs.preview import TRIAL_SAMPLES
 
 INDEX = "README.md"
-MADE = "<!-- Made by `python -m kd_bench.cli.method_pages`: what is changed here is lost. -->"
-ABOUT = f"""One page a method: its loss, hyperparameters and cost. `kd-bench list methods` prints the same in short,
-and a method of your own begins with `kd-bench new-method`.
+ABOUT = f"""Each method has a page with its loss, hyperparameters and cost. `kd-bench list methods NAME` prints it.
 
 Time and memory of a training step are ratios to one of `scratch` in the same run: {TEACHER} to {STUDENT}, 32x32
 images of 100 classes, batches of {BATCH_SIZE}, float32 on a CPU. Time is that of the passes through the networks and of
 the loss, without loading images and without the optimizer. Memory is that of activations, weights (the teacher's too)
-and gradients. Both are of the main stage, with memories over a training set of {TRIAL_SAMPLES:,} samples. Adapters are
+and gradients. Both are of the main stage, with memories over a training set of 1,024 samples. Adapters are
 counted in parameters that are trained beside the student's and thrown away after training."""
 
 
-def pages(costs: Mapping[str, Cost]) -> dict[str, str]:
-    """The text of every page by its file's name."""
-    entries = catalogue()
-    return {INDEX: _index(entries, costs)} | {
-        f"{entry['name']}.md": _page(entry, costs[entry["name"]]) for entry in entries
-    }
+def page(name: str) -> str:
+    """Return the page of one method.
+
+    Raises:
+        ConfigError: there is no such method.
+    """
+    if name not in (known := choices("method")):
+        raise ConfigError(f"method={name!r}: no such choice{nearest(name, known) or '; see kd-bench list methods'}")
+    (entry,) = (entry for entry in catalogue(name) if entry["name"] == name)
+    return _page(entry, read_costs())
+
+
+def pages() -> dict[str, str]:
+    """Return every page by the name of its file in a folder beside ``conf`` and ``kd_bench``, to which pages link."""
+    entries, costs = catalogue(), read_costs()
+    return {INDEX: _index(entries, costs)} | {f"{entry['name']}.md": _page(entry, costs) for entry in entries}
 
 
 def _index(entries: list[dict[str, Any]], costs: Mapping[str, Cost]) -> str:
-    blocks = [MADE, "# Methods", ABOUT]
+    blocks = ["# All methods", ABOUT]
     by_family = sorted(entries, key=lambda entry: (entry["family"], entry["name"]))
     for family, members in groupby(by_family, key=lambda entry: entry["family"]):
         rows = [
@@ -45,7 +54,7 @@ def _index(entries: list[dict[str, Any]], costs: Mapping[str, Cost]) -> str:
                 _link(entry["name"]),
                 markdown(header(entry["name"]), cell=True),
                 _needs(entry),
-                *_numbers(costs[entry["name"]]),
+                *_numbers(costs.get(entry["name"])),
             ]
             for entry in members
         ]
@@ -53,30 +62,32 @@ def _index(entries: list[dict[str, Any]], costs: Mapping[str, Cost]) -> str:
     return _text(blocks)
 
 
-def _page(entry: dict[str, Any], cost: Cost) -> str:
+def _page(entry: dict[str, Any], costs: Mapping[str, Cost]) -> str:
     name = entry["name"]
-    blocks = [MADE, f"# {name}", markdown(header(name)), "\n".join(_facts(entry))]
-    blocks += ["## Loss", *_loss(name), "## Hyperparameters", _hyperparameters(name), "## Cost", _cost(cost)]
+    blocks = [f"# {for_markdown(name)}", markdown(header(name)), "\n".join(_facts(entry))]
+    blocks += ["## Loss", *_loss(name), "## Hyperparameters", _hyperparameters(name), "## Cost", _cost(name, costs)]
     return _text(blocks)
 
 
 def _hyperparameters(name: str) -> str:
-    rows = [
-        [
-            f"`{row.name}`",
-            f"`{row.default}`",
-            *(markdown(text, cell=True) for text in (row.allowed, row.meaning, row.note)),
-        ]
-        for row in hyperparameters(name)
-    ]
-    return _table(["below `method`", "default", "range", "meaning", "note"], rows) if rows else "None."
+    return "\n".join(map(_described_hyperparameter, hyperparameters(name))) or "None."
 
 
-def _cost(cost: Cost) -> str:
+def _described_hyperparameter(row: Hyperparameter) -> str:
+    """Write the override that sets the default, the range, the meaning and, in parentheses, the note of the file."""
+    note = f"({row.note})" if row.note and row.meaning else row.note
+    meaning = markdown(" ".join(filter(None, [row.meaning, note])))
+    return ": ".join(filter(None, [f"- `method.{row.name}={row.default}`, {markdown(row.allowed)}", meaning]))
+
+
+def _cost(name: str, costs: Mapping[str, Cost]) -> str:
+    if (cost := costs.get(name)) is None:
+        return f"Not measured yet: `python -m kd_bench.cli.method_pages --measure {name}`."
     time, memory, adapters = _numbers(cost)
+    measured = for_markdown(f"{TEACHER} to {STUDENT}, batches of {BATCH_SIZE}, threads: {cost['threads']}")
     return (
-        f"A step takes {time} times as long as one of `scratch` (threads: {cost['threads']}) and {memory} times its "
-        f"memory; the adapters have {adapters} parameters. [What is measured]({INDEX})."
+        f"A step takes {time} times as long as one of `scratch` and {memory} times its memory; the adapters have "
+        f"{adapters} parameters ([{measured}]({INDEX}))."
     )
 
 
@@ -88,7 +99,7 @@ def _facts(entry: dict[str, Any]) -> Iterator[str]:
     yield f"- Paper: {_paper(entry['paper'])}"
     yield f"- Needs: {_needs(entry)}"
     yield f"- Run: `kd-bench train method={name}`"
-    yield f"- Files: {', '.join(f'[`{file}`](../../{file})' for file in files)}"
+    yield f"- Files: {', '.join(f'[`{file}`](../{file})' for file in files)}"
 
 
 def _needs(entry: dict[str, Any]) -> str:
@@ -114,7 +125,7 @@ def _loss(name: str) -> Iterator[str]:
 
 
 def _described(member: Any) -> Iterator[str]:
-    """A function or module of which the loss is made."""
+    """Describe a function or module that the loss is made of."""
     found = docstring(member)
     arguments = "" if isinstance(member, type) else f"({', '.join(inspect.signature(member).parameters)})"
     yield f"### `{member.__name__}{arguments}`"
@@ -127,7 +138,7 @@ def _described(member: Any) -> Iterator[str]:
 
 
 def _members(module: ModuleType) -> list[Any]:
-    """The public functions and classes of a method's module but the methods, as far as they are described."""
+    """List the public functions and classes of a method's module that have a docstring, without the methods."""
     return [
         member
         for name, member in vars(module).items()
@@ -150,7 +161,9 @@ def _link(name: str) -> str:
     return f"[{for_markdown(name)}]({name}.md)"
 
 
-def _numbers(cost: Cost) -> list[str]:
+def _numbers(cost: Cost | None) -> list[str]:
+    if cost is None:
+        return ["-"] * 3
     return [f"{cost['time']:.2f}", f"{cost['memory']:.2f}", f"{cost['adapter_parameters']:,}"]
 
 

@@ -1,4 +1,4 @@
-"""Hyperparameters of a choice of ``conf/method``: values and comments as written there, ranges as they are checked."""
+"""Hyperparameters of a choice of ``conf/method``: values and comments as in its file, ranges as they are checked."""
 
 import inspect
 import json
@@ -23,7 +23,7 @@ _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusi
 
 
 class Written(NamedTuple):
-    """A value and the comment above or beside it, as in the file."""
+    """A value of a file and the comment above or beside it."""
 
     value: str
     comment: str
@@ -40,20 +40,20 @@ class Hyperparameter(NamedTuple):
 
 
 def header(choice: str) -> str:
-    """The comment at the top of the file."""
+    """Return the comment at the top of the file."""
     lines = _text(choice).splitlines()
     return _joined(lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))])
 
 
 def taken_over(choice: str) -> dict[str, str]:
-    """The choices that the file takes over, by their place in it: ``""`` for a variant, ``terms.kd`` for a part."""
+    """Return the choices that the file builds on by place: ``""`` for a variant, ``terms.kd`` for a part."""
     defaults = yaml.safe_load(_text(choice)).get("defaults", [])
     entries = [entry.partition("@") for entry in defaults if entry != "_self_"]
     return {place: base for base, _, place in entries}
 
 
 def written(choice: str) -> dict[str, Written]:
-    """Every value by its dotted key, those of the file over those of the files that it takes over."""
+    """Return every value by its dotted key: those of the file over those of the files that it builds on."""
     found = {
         ".".join(filter(None, [place, key])): value
         for place, base in taken_over(choice).items()
@@ -64,7 +64,7 @@ def written(choice: str) -> dict[str, Written]:
 
 
 def hyperparameters(choice: str) -> list[Hyperparameter]:
-    """Those of the class, or of the classes of a combination's parts."""
+    """List the hyperparameters of the class, or of the classes of a combination's parts."""
     values = written(choice)
     targets = {key.removesuffix("_target_"): value.value for key, value in values.items() if key.endswith("_target_")}
     if len(targets) > 1:
@@ -83,7 +83,7 @@ def _of_class(prefix: str, target: type, values: dict[str, Written]) -> Iterator
 
 
 def allowed(annotation: Any) -> str:
-    """What a parameter of this type takes, in words."""
+    """Say in words what a parameter of this type accepts."""
     return _words(TypeAdapter(annotation).json_schema())
 
 
@@ -102,7 +102,7 @@ def _words(schema: dict[str, Any]) -> str:
 
 
 def _leaves(node: Any, lines: list[str], key: str = "") -> Iterator[tuple[str, Written]]:
-    """The values below a node of YAML's tree, with what stands around them in the file's lines."""
+    """Yield the values below a node of YAML's tree, with the comments around them in the file's lines."""
     for name, child in node.value:
         if name.value == "defaults":
             continue
@@ -116,7 +116,7 @@ def _leaves(node: Any, lines: list[str], key: str = "") -> Iterator[tuple[str, W
 
 
 def _above(lines: list[str], line: int) -> list[str]:
-    """The comment lines right above a line, but for the header of the file."""
+    """Return the comment lines right above a line, unless they are the header of the file."""
     first = line
     while first > 0 and lines[first - 1].lstrip().startswith("#"):
         first -= 1

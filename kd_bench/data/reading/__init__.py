@@ -1,1 +1,1 @@
-"""Files of data sets: archives, pickles, image decoding, downloads."""
+"""Readers of data sets' files: archives, pickles, image decoding, downloads."""

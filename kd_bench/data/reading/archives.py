@@ -1,4 +1,4 @@
-"""Files out of archives that may come from anywhere. Members are read where they lie; nothing is ever unpacked to disk.
+"""Archives that may come from anywhere. Members are read where they lie; nothing is ever unpacked to disk.
 
 An archive is refused, with the name of the member, if one has an absolute name, a name with ``..``, is a link or a
 device, or if the whole would unpack to more than a limit.
@@ -19,16 +19,16 @@ from kd_bench.errors import IntegrityError
 
 
 class Files(Protocol):
-    """Files by their names, relative and with ``/`` as separator."""
+    """A tree of files, each known by its relative name with ``/`` as separator."""
 
     def listing(self, folder: str) -> list[str]:
-        """Names of the files directly in ``folder``, sorted; empty if there is no such folder."""
+        """Return the names of the files directly in ``folder``, sorted; empty if there is no such folder."""
 
     def read(self, name: str) -> bytes:
-        """Raises OSError, zlib.error or zipfile.BadZipFile where the file is missing or damaged."""
+        """Read a file; raise OSError, zlib.error or zipfile.BadZipFile where it is missing or damaged."""
 
 
-class FolderFiles:
+class FolderFiles(Files):
     """Files below a folder."""
 
     def __init__(self, root: Path) -> None:
@@ -45,11 +45,11 @@ class FolderFiles:
         return (self.root / name).read_bytes()
 
 
-class ZipFiles:
+class ZipFiles(Files):
     """Files of a zip archive, by their names below ``top``.
 
     Args:
-        limit: of what the archive may unpack to, in bytes.
+        limit: most bytes that the archive may unpack to.
 
     Raises:
         IntegrityError: the archive is damaged or has a member that no data set needs.
@@ -85,7 +85,7 @@ class ZipFiles:
 
 
 def read_tar(archive: Path, top: str, wanted: Collection[str], limit: int) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of the ``wanted`` files directly in the folder ``top`` of a ``.tar.gz``.
+    """Yield names and contents of the ``wanted`` files directly in the folder ``top`` of a ``.tar.gz``.
 
     Raises:
         IntegrityError: as for :class:`ZipFiles`.
@@ -104,7 +104,7 @@ def read_tar(archive: Path, top: str, wanted: Collection[str], limit: int) -> It
 
 
 class _Capped(io.BufferedIOBase):
-    """A stream that ends in an error after ``limit`` bytes: headers may be as long as they like, too."""
+    """A stream that raises after ``limit`` bytes, since headers, too, may be as long as they like."""
 
     def __init__(self, file: gzip.GzipFile, archive: Path, limit: int) -> None:
         self._file, self._archive, self._left = file, archive, limit

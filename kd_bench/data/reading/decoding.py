@@ -1,4 +1,4 @@
-"""Image files of any size and mode to uint8 RGB of one size."""
+"""Decoding of image files of any size and mode to uint8 RGB of one size."""
 
 import io
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ Resize = Literal["crop", "stretch"]
 
 @dataclass(frozen=True)
 class Fit:
-    """How an image gets its size (H, W). Pixels are taken as they are stored: EXIF orientation is not applied.
+    """A size (H, W) and the way to it. Pixels are taken as they are stored: EXIF orientation is not applied.
 
     Attributes:
         resize: ``crop`` scales evenly until the image covers (H, W) / ``share``, then cuts (H, W) out of the middle;
             ``stretch`` scales both sides on their own; ``never`` refuses what has another size.
-        share: of the shorter side that the crop keeps: 0.875 is "256, then crop 224".
+        share: share of the shorter side that the crop keeps: 0.875 is "256, then crop 224".
     """
 
     height: int
@@ -30,7 +30,7 @@ class Fit:
     share: float = 1.0
 
     def box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """What is kept of an image: left, top, right, bottom, in its own pixels."""
+        """Return the part of an image that is kept: left, top, right, bottom, in its own pixels."""
         if self.resize != "crop":
             return 0, 0, width, height
         scale = min(width / self.width, height / self.height) * self.share
@@ -40,10 +40,10 @@ class Fit:
 
 
 def decode(content: bytes, fit: Fit) -> Tensor:
-    """The image in a file's bytes: uint8 (3, H, W).
+    """Decode the bytes of an image file to uint8 (3, H, W).
 
     Raises:
-        ValueError: they cannot be read to the end as an image, or it has another size and ``fit`` forbids that.
+        ValueError: the bytes cannot be read to the end, or the image has another size and ``fit`` forbids that.
     """
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:

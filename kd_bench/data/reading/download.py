@@ -1,4 +1,4 @@
-"""Fetch one published file: checked, under a lock, and either complete or not there."""
+"""Downloads of published files: checked, under a lock, and either complete or not there."""
 
 import hashlib
 import http.client
@@ -22,8 +22,8 @@ def fetch(url: str, digest: str, target: Path, retry: str) -> None:
         retry: the command that tries again, for error messages.
 
     Raises:
-        IntegrityError: no connection, a broken transfer or another checksum. The partial file is deleted then, and
-            nothing but that.
+        IntegrityError: there is no connection, the transfer breaks off or the checksum is another one. The partial
+            file is deleted then, and nothing else.
     """
     with exclusive(target):
         if target.exists():
@@ -47,7 +47,7 @@ def fetch(url: str, digest: str, target: Path, retry: str) -> None:
 
 
 def file_digest(path: Path, algorithm: str) -> str:
-    """Hexadecimal ``md5`` or ``sha256`` of a file."""
+    """Return the hexadecimal ``md5`` or ``sha256`` of a file."""
     digest = hashlib.new(algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -56,7 +56,7 @@ def file_digest(path: Path, algorithm: str) -> str:
 
 
 def bytes_digest(content: bytes, algorithm: str) -> str:
-    """Hexadecimal ``md5`` or ``sha256`` of bytes."""
+    """Return the hexadecimal ``md5`` or ``sha256`` of bytes."""
     return hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
 
 
@@ -64,10 +64,10 @@ def check_digest(path: Path, digest: str, name: str = "") -> None:
     """Compare a file with its published checksum.
 
     Args:
-        name: of the file in the error message; its path if empty.
+        name: names the file in the error message; its path if empty.
 
     Raises:
-        IntegrityError: it differs.
+        IntegrityError: the checksum differs.
     """
     algorithm, _, expected = digest.partition(":")
     actual = file_digest(path, algorithm)
@@ -89,7 +89,7 @@ def _transfer(url: str, partial: Path) -> None:
 
 
 class _HttpConnection(http.client.HTTPConnection):
-    """Connects within ``CONNECT_SECONDS``, then waits longer for each piece."""
+    """A connection that is made within ``CONNECT_SECONDS``, then waits longer for each piece."""
 
     def connect(self) -> None:
         super().connect()

@@ -1,4 +1,4 @@
-"""Read pickled dictionaries of lists and byte arrays, as Python 2 and numpy wrote CIFAR's files, without running code.
+"""Pickled dictionaries of lists and byte arrays, as Python 2 and numpy wrote CIFAR's files, read without running code.
 
 A pickle is a program that may call whatever it names. Here it can name only what such an array needs, and even those
 names lead to the inert stand-ins below: no function of numpy is called with what a file says.
@@ -17,18 +17,18 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class _Dtype:
-    """Stands in for ``numpy.dtype``: only unsigned bytes pass."""
+    """Stand-in for ``numpy.dtype``: only unsigned bytes pass."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         if code not in (b"u1", "u1", b"|u1", "|u1"):
             raise ValueError(f"it holds an array of {code!r}, not of bytes")
 
     def __setstate__(self, state: Any) -> None:
-        """Byte order and fields, which single bytes do not have."""
+        """Ignore byte order and fields, which single bytes do not have."""
 
 
 class _Array:
-    """Stands in for ``numpy.ndarray``; ``value`` is the array once its state is set."""
+    """Stand-in for ``numpy.ndarray``; ``value`` is the array once its state is set."""
 
     value: Bytes | None = None
 
@@ -44,7 +44,7 @@ def _new_array(kind: Any, shape: Any, code: Any) -> _Array:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How Python 3 writes bytes for Python 2."""
+    """Encode text as bytes, which is the way that Python 3 pickles bytes for Python 2."""
     if encoding != "latin1":
         raise ValueError(f"it holds text in the encoding {encoding!r}")
     return text.encode("latin1")
@@ -68,7 +68,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_pickle(content: bytes, origin: str) -> dict[str, Any]:
-    """The dictionary that a file holds; byte strings are kept, arrays are numpy's, keys are text.
+    """Read the dictionary that a file holds; byte strings are kept, arrays are numpy's, keys are text.
 
     Args:
         origin: the file, for error messages.

@@ -1,4 +1,4 @@
-"""Work on files that is done once: under a lock, with a bar, and with a result that is complete or not there."""
+"""Work on files that is done once: under a lock, with a progress bar, and with a result that is complete or absent."""
 
 import os
 import sys
@@ -15,14 +15,14 @@ from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progres
 from kd_bench.errors import IntegrityError
 
 T = TypeVar("T")
-LONG_WORK = {"images": 10_000, "bytes": 10_000_000}  # from which on it is announced where there is no terminal
+LONG_WORK = {"images": 10_000, "bytes": 10_000_000}  # work of this size is announced where there is no terminal
 _CHUNK = 512
 _THREADS = 8
 
 
 @contextmanager
 def exclusive(target: Path) -> Iterator[None]:
-    """Hold the lock of ``target``, whose folder is made if need be. The operating system frees it however we end.
+    """Hold the lock of ``target``, whose folder is made if need be. The operating system frees it however this ends.
 
     Raises:
         IntegrityError: the folder cannot be written.
@@ -47,14 +47,14 @@ def write_complete(target: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``target`` and rename it. The caller holds the lock of ``target``.
 
     Raises:
-        IntegrityError: the disk is full or the folder cannot be written; whatever ``target`` was is untouched.
+        IntegrityError: the disk is full or the folder cannot be written; what ``target`` held is untouched.
     """
-    temporary = _beside(target, "tmp")  # one that a kill has left is nobody's: we hold the lock
+    temporary = _beside(target, "tmp")  # a file that a kill left here is nobody's: we hold the lock
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
         write(temporary)
-        temporary.chmod(mode)  # the usual one, whatever the writer thinks: data directories are shared
+        temporary.chmod(mode)  # the usual mode, whatever the writer set: data directories are shared
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -70,7 +70,7 @@ def _beside(target: Path, ending: str) -> Path:
 
 @contextmanager
 def bar(title: str, total: int | None, unit: Literal["images", "bytes"]) -> Iterator[Callable[[int], None]]:
-    """A bar on the terminal's error stream while the work lasts; yields a function that takes the progress made."""
+    """Show a bar on the terminal's error stream while the work lasts; yield a function that takes the progress made."""
     console = Console(stderr=True)
     if not console.is_terminal and (total or 0) >= LONG_WORK[unit]:
         print(f"{title}: {total:,} {unit}", file=sys.stderr, flush=True)
@@ -82,7 +82,7 @@ def bar(title: str, total: int | None, unit: Literal["images", "bytes"]) -> Iter
 
 
 def in_threads(work: Callable[[int], T], count: int, title: str) -> list[T]:
-    """``[work(0), ..., work(count - 1)]``. For work that waits for the disk or is done in C."""
+    """Return ``[work(0), ..., work(count - 1)]``, for work that waits for the disk or is done in C."""
     results: list[T] = []
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool, bar(title, count, "images") as advance:
         for start in range(0, count, _CHUNK):
@@ -93,5 +93,5 @@ def in_threads(work: Callable[[int], T], count: int, title: str) -> list[T]:
 
 
 def few(items: list[str], shown: int = 3) -> str:
-    """The first few of a list, for an error message."""
+    """Join the first few of a list, for an error message."""
     return ", ".join(items[:shown]) + (", ..." if len(items) > shown else "")

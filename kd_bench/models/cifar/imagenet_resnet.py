@@ -4,22 +4,20 @@ ResNet-50 is a teacher of the distillation tables, ResNet-18 the network of the 
 from the paper in their stem, a 3x3 convolution without stride or pooling, and in the bottleneck's stride, which is at
 the 3x3 convolution. The last batch norm of a block starts at 1, not 0.
 
-What is pinned by what: layers, widths and order by the published state dictionaries; the strides by the feature shapes
-and the multiply-accumulates; the last ReLU of a stage by the list of batch norms that feed it.
+Evidence: layers, widths and order come from the published state dictionaries; the strides from the feature shapes and
+the multiply-accumulates; the last ReLU of a stage from the list of batch norms that feed it.
 """
-
-from typing import Any
 
 from torch import Tensor, nn
 
 from kd_bench.models.cifar.network import (
     CifarNetwork,
     StageOutputs,
-    default_cfgs_of,
     initialise_convolutions,
     register,
     relu,
     stage_info,
+    through_stages,
 )
 
 WIDTHS = (64, 128, 256, 512)  # of the inner convolutions
@@ -27,7 +25,7 @@ STRIDES = (1, 2, 2, 2)
 
 
 def shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """The identity, or a 1x1 convolution with batch norm where the shape changes."""
+    """Make the identity, or a 1x1 convolution with batch norm where the shape changes."""
     if stride == 1 and inputs == outputs:
         return nn.Sequential()
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
@@ -79,8 +77,8 @@ class ImageNetResNet(CifarNetwork):
     """Stem of 64 channels and four stages at strides 1, 2, 4, 8.
 
     Args:
-        block: its kind, the same in all stages.
-        blocks: how many of them each stage has.
+        block: kind of block, the same in all stages.
+        blocks: number of blocks of each stage.
         num_classes: 0 leaves out the classifier.
         in_chans: channels of the image.
     """
@@ -118,18 +116,13 @@ class ImageNetResNet(CifarNetwork):
 
     def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
         x = relu(self.bn1(self.conv1(x)))
-        stages, before = [x], [x]  # the published pre-activation lists hold the rectified stem
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            for block in stage:
-                pre_activation, x = block(x)
-            stages.append(x)
-            before.append(pre_activation)
-        return StageOutputs(x, stages, before if pre_activations else None)
+        return through_stages(x, (self.layer1, self.layer2, self.layer3, self.layer4), pre_activations)
 
 
-_VARIANTS: dict[str, dict[str, Any]] = {
-    "resnet18_cifar": {"block": BasicBlock, "blocks": (2, 2, 2, 2)},
-    "resnet50_cifar": {"block": Bottleneck, "blocks": (3, 4, 6, 3)},
-}
-default_cfgs = default_cfgs_of(ImageNetResNet, _VARIANTS)
-register(ImageNetResNet, _VARIANTS)
+register(
+    ImageNetResNet,
+    {
+        "resnet18_cifar": {"block": BasicBlock, "blocks": (2, 2, 2, 2)},
+        "resnet50_cifar": {"block": Bottleneck, "blocks": (3, 4, 6, 3)},
+    },
+)

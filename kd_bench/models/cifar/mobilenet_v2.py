@@ -1,29 +1,26 @@
 """MobileNetV2 (Sandler et al. 2018) of half width, as the distillation tables use it.
 
-Differs from the paper in ReLU instead of ReLU6, in a stride of 1 for the second stage (the stem keeps its 2, so a 32x32
-image ends at 2x2), in widths that are halved without rounding to multiples of 8, and in the first block, which has its
-1x1 expansion although it does not expand.
+It differs from the paper in ReLU instead of ReLU6, in a stride of 1 for the second stage (the stem keeps its 2, so a
+32x32 image ends at 2x2), in widths that are halved without rounding to multiples of 8, and in the first block, which
+has its 1x1 expansion although it does not expand.
 
-What is pinned by what: layers, widths and order by the published state dictionary; the strides by the feature shapes
-and the multiply-accumulates; the activations by the paper and, that they are ReLU, by the notes of the reference data;
-that stage maps are linear bottleneck outputs by the batch norms that give them.
+Evidence: layers, widths and order come from the published state dictionary; the strides from the feature shapes and the
+multiply-accumulates; the activations from the paper and, that they are ReLU, from the notes of the reference data; that
+stage maps are linear bottleneck outputs from the batch norms that give them.
 """
-
-from typing import Any
 
 from torch import Tensor, nn
 
 from kd_bench.models.cifar.network import (
     CifarNetwork,
     StageOutputs,
-    default_cfgs_of,
     initialise_convolutions,
     register,
     relu,
     stage_info,
 )
 
-# Of each group of blocks: expansion, channels at full width, blocks, stride of the first.
+# Groups of blocks: expansion, channels at full width, blocks, stride of the first.
 GROUPS = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 STEM, LAST = 32, 1280  # channels at full width; the last layer is never narrower
 STAGE_ENDS = (1, 2, 4, 6)  # the groups whose output is a stage
@@ -55,7 +52,7 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(CifarNetwork):
     """Stem, seven groups of inverted residuals and a 1x1 convolution before the pooling.
 
-    Stages are the stem and the outputs of groups 2, 3, 5 and 7. But for the stem these are linear, no ReLU follows: the
+    Stages are the stem and the outputs of groups 2, 3, 5 and 7. All but the stem are linear, no ReLU follows: the
     published pre-activation list is the list of the stages. (One of the two published code bases gives none.)
 
     Args:
@@ -97,7 +94,7 @@ class MobileNetV2(CifarNetwork):
         nn.init.zeros_(linear.bias)
 
     def last_batch_norms(self) -> list[str | None]:
-        """No ReLU follows them, nor the stages."""
+        # No ReLU follows them, nor the stages.
         return [None, *(f"blocks.{i}.{GROUPS[i][2] - 1}.conv.7" for i in STAGE_ENDS)]
 
     def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
@@ -110,6 +107,4 @@ class MobileNetV2(CifarNetwork):
         return StageOutputs(relu(self.conv2(x)), stages, list(stages) if pre_activations else None)
 
 
-_VARIANTS: dict[str, dict[str, Any]] = {"mobilenetv2_cifar": {"width": 0.5}}
-default_cfgs = default_cfgs_of(MobileNetV2, _VARIANTS)
-register(MobileNetV2, _VARIANTS)
+register(MobileNetV2, {"mobilenetv2_cifar": {"width": 0.5}})

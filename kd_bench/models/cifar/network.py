@@ -1,10 +1,10 @@
-"""What all CIFAR networks share: timm's interface, with pre-activations on top.
+"""The base of all CIFAR networks: timm's interface, with pre-activations on top.
 
 Shapes: ``B`` batch, ``K`` classes, ``C, H, W`` map, ``D`` embedding.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -15,15 +15,15 @@ from kd_bench.errors import ConfigError
 
 # Channel means and deviations of CIFAR-100, as the published tables used them. A data set has its own in its YAML.
 CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+default_cfgs: dict[str, Any] = {}  # timm looks for the descriptions of networks under this name
 
 
-class StageOutputs:
-    """One pass through the body of a network."""
+class StageOutputs(NamedTuple):
+    """Maps of one pass through the body of a network."""
 
-    def __init__(self, final: Tensor, stages: list[Tensor], pre_activations: list[Tensor] | None) -> None:
-        self.final = final  # (B, C, H, W), what the pooling sees
-        self.stages = stages  # stem first, then each stage, shallow to deep
-        self.pre_activations = pre_activations  # as stages, before the last ReLU
+    final: Tensor  # (B, C, H, W), which is pooled
+    stages: list[Tensor]  # stem first, then each stage, shallow to deep
+    pre_activations: list[Tensor] | None  # as stages, before the last ReLU
 
 
 class CifarNetwork(nn.Module):
@@ -47,6 +47,7 @@ class CifarNetwork(nn.Module):
 
     @property
     def head_hidden_size(self) -> int:
+        """Size of the embedding, under timm's name for it."""
         return self.num_features
 
     def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
@@ -54,12 +55,11 @@ class CifarNetwork(nn.Module):
         raise NotImplementedError
 
     def last_batch_norms(self) -> list[str | None]:
-        """Of each stage, the name of the batch norm whose output, plus the shortcut if there is one, is its
-        pre-activation; None where there is none."""
+        """Name the batch norm of each stage whose output, plus the shortcut if any, is its pre-activation, or None."""
         return [None] * len(self.feature_info)
 
     def initialise_classifier(self, linear: nn.Linear) -> None:
-        """Where the published code leaves the framework's default, so does this."""
+        """Initialise a new classifier as the published code does, which mostly leaves the framework's default."""
 
     def _make_classifier(self, num_classes: int) -> nn.Module:
         if num_classes <= 0:
@@ -69,6 +69,7 @@ class CifarNetwork(nn.Module):
         return linear
 
     def get_classifier(self) -> nn.Module:
+        """Return the linear classifier, or the identity where there is none."""
         return self.get_submodule(self.classifier_key)
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
@@ -79,10 +80,12 @@ class CifarNetwork(nn.Module):
         self.set_submodule(self.classifier_key, self._make_classifier(num_classes))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Refuse what timm's interface asks for: gradient checkpointing."""
         if enable:
             raise ConfigError("gradient checkpointing is not offered by CIFAR networks")
 
     def forward_features(self, x: Tensor) -> Tensor:
+        """Return the map (B, C, H, W) that is pooled."""
         return self.forward_stages(x).final
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
@@ -105,7 +108,7 @@ class CifarNetwork(nn.Module):
         output_fmt: str = "NCHW",
         intermediates_only: bool = False,
     ) -> Any:
-        """Stage maps of ``x``, as timm's networks give them: a list, or (final map, list).
+        """Return the stage maps of ``x`` as timm's networks do: a list, or (final map, list).
 
         ``norm`` and ``stop_early`` are accepted for the common interface; the first has no meaning here and the second
         would save nothing that matters in networks of this size.
@@ -120,15 +123,29 @@ class CifarNetwork(nn.Module):
     def prune_intermediate_layers(
         self, indices: int | list[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
     ) -> list[int]:
-        """Keep every layer (a pruned CIFAR network would gain nothing) and say which stages ``indices`` name."""
+        """Keep every layer, since pruning would gain nothing here, and return which stages ``indices`` name."""
         taken, _ = feature_take_indices(len(self.feature_info), indices)
         if prune_head:
             self.reset_classifier(0)
         return list(taken)
 
 
+def through_stages(stem: Tensor, stages: Iterable[nn.ModuleList], pre_activations: bool) -> StageOutputs:
+    """Run stages of blocks that return their value before and after the last ReLU.
+
+    The rectified ``stem`` comes first in both lists: the published lists of pre-activations hold it too.
+    """
+    x, maps, before = stem, [stem], [stem]
+    for stage in stages:
+        for block in stage:
+            pre_activation, x = block(x)
+        maps.append(x)
+        before.append(pre_activation)
+    return StageOutputs(x, maps, before if pre_activations else None)
+
+
 def stage_info(channels: Sequence[int], reductions: Sequence[int], modules: Sequence[str]) -> list[dict[str, Any]]:
-    """timm's ``feature_info``: width, stride and name of the stem and of each stage."""
+    """Make timm's ``feature_info``: width, stride and name of the stem and of each stage."""
     return [
         {"num_chs": count, "reduction": reduction, "module": module}
         for count, reduction, module in zip(channels, reductions, modules, strict=True)
@@ -136,7 +153,7 @@ def stage_info(channels: Sequence[int], reductions: Sequence[int], modules: Sequ
 
 
 def initialise_convolutions(network: nn.Module) -> None:
-    """Draw weights from N(0, 2 / (kernel area * output channels)), as most of the published code; biases are 0."""
+    """Draw weights from N(0, 2 / (kernel area * output channels)), as most published code does; biases are 0."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -144,8 +161,8 @@ def initialise_convolutions(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def default_cfgs_of(network: type[CifarNetwork], variants: Mapping[str, dict[str, Any]]) -> Any:
-    """timm's description of the ``variants`` of a network; ``register`` finds it as ``default_cfgs`` of a module."""
+def register(network: type[CifarNetwork], variants: Mapping[str, dict[str, Any]]) -> None:
+    """Enter ``variants`` (name to arguments of ``network``) into timm's registry."""
     described = {
         "url": "",
         "num_classes": 100,
@@ -159,11 +176,7 @@ def default_cfgs_of(network: type[CifarNetwork], variants: Mapping[str, dict[str
         "first_conv": network.first_conv_key,
         "classifier": network.classifier_key,
     }
-    return generate_default_cfgs(dict.fromkeys(variants, described))
-
-
-def register(network: type[CifarNetwork], variants: Mapping[str, dict[str, Any]]) -> None:
-    """Enter ``variants`` (name to arguments of ``network``) into timm's registry."""
+    default_cfgs.update(generate_default_cfgs(dict.fromkeys(variants, described)))
     for variant, arguments in variants.items():
         register_model(_entrypoint(network, variant, arguments))
 
@@ -173,7 +186,6 @@ def _entrypoint(network: type[CifarNetwork], variant: str, arguments: dict[str, 
         return _build(network, variant, pretrained, **arguments, **kwargs)
 
     create.__name__ = create.__qualname__ = variant
-    create.__module__ = network.__module__
     described = (f"{name} {getattr(value, '__name__', value)}" for name, value in arguments.items())
     create.__doc__ = f"{network.__name__} with {', '.join(described)}."
     return create
@@ -191,5 +203,5 @@ def _build(network: type[CifarNetwork], variant: str, pretrained: bool, **kwargs
 
 
 def relu(x: Tensor) -> Tensor:
-    """Out of place on purpose: the pre-activation must outlive it."""
+    """Rectify out of place, since the pre-activation must outlive it."""
     return torch.relu(x)

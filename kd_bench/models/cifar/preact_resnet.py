@@ -1,21 +1,19 @@
 """Pre-activation ResNet-18 (He et al. 2016, "Identity mappings"), as CS-KD and PS-KD use it on CIFAR.
 
-CS-KD is Yun et al. 2020, PS-KD is Kim et al. 2021. Differs from the paper in three ways. The stem is a 3x3 convolution
-with batch norm and ReLU. Every shortcut starts from the activated input, where the paper's identity carries the raw
-sum. No batch norm and no ReLU come before the pooling, so stage maps and the embedding can be negative.
+CS-KD is Yun et al. 2020, PS-KD is Kim et al. 2021. It differs from the paper in three ways. The stem is a 3x3
+convolution with batch norm and ReLU. Every shortcut starts from the activated input, where the paper's identity carries
+the raw sum. No batch norm and no ReLU come before the pooling, so stage maps and the embedding can be negative.
 
-What is pinned by what: 11,217,444 parameters with 100 classes fix the batch norms (2 in each of the 8 blocks and 1 in
-the stem, none in the shortcuts or at the end); 555,468,800 multiply-accumulates and the stage shapes fix the strides;
-keys, shortcuts and the framework's default initialisation by a reading of CS-KD's ``models/resnet.py``, with which
-PS-KD's ``models/preact_resnet.py`` agrees. There is no published pre-activation list, and nothing to put in it after
-the last stage: the network gives none.
+Evidence: 11,217,444 parameters with 100 classes fix the batch norms (2 in each of the 8 blocks and 1 in the stem, none
+in the shortcuts or at the end); 555,468,800 multiply-accumulates and the stage shapes fix the strides; keys, shortcuts
+and the framework's default initialisation come from a reading of CS-KD's ``models/resnet.py``, with which PS-KD's
+``models/preact_resnet.py`` agrees. There is no published pre-activation list, and nothing to put in it after the last
+stage: the network gives none.
 """
-
-from typing import Any
 
 from torch import Tensor, nn
 
-from kd_bench.models.cifar.network import CifarNetwork, StageOutputs, default_cfgs_of, register, relu, stage_info
+from kd_bench.models.cifar.network import CifarNetwork, StageOutputs, register, relu, stage_info
 
 WIDTHS = (64, 128, 256, 512)
 STRIDES = (1, 2, 2, 2)
@@ -44,7 +42,7 @@ class PreActivationResNet(CifarNetwork):
     """Stem of 64 channels and four stages at strides 1, 2, 4, 8.
 
     Args:
-        blocks: how many each stage has.
+        blocks: number of blocks of each stage.
         num_classes: 0 leaves out the classifier.
         in_chans: channels of the image.
     """
@@ -76,6 +74,4 @@ class PreActivationResNet(CifarNetwork):
         return StageOutputs(stages[-1], stages, None)
 
 
-_VARIANTS: dict[str, dict[str, Any]] = {"preact_resnet18_cifar": {"blocks": (2, 2, 2, 2)}}
-default_cfgs = default_cfgs_of(PreActivationResNet, _VARIANTS)
-register(PreActivationResNet, _VARIANTS)
+register(PreActivationResNet, {"preact_resnet18_cifar": {"blocks": (2, 2, 2, 2)}})

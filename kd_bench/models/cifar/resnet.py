@@ -4,18 +4,16 @@ The x4 networks have stage widths 64, 128, 256 on a stem of only 32, so their fi
 Where the shape changes, the shortcut is a 1x1 convolution with batch norm (the paper pads with zeros).
 """
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from kd_bench.models.cifar.network import (
     CifarNetwork,
     StageOutputs,
-    default_cfgs_of,
     initialise_convolutions,
     register,
     relu,
     stage_info,
+    through_stages,
 )
 
 Widths = tuple[int, int, int, int]
@@ -80,25 +78,20 @@ class ResNet(CifarNetwork):
 
     def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
         x = relu(self.bn1(self.conv1(x)))
-        stages, before = [x], [x]  # the published pre-activation lists hold the rectified stem
-        for stage in (self.layer1, self.layer2, self.layer3):
-            for block in stage:
-                pre_activation, x = block(x)
-            stages.append(x)
-            before.append(pre_activation)
-        return StageOutputs(x, stages, before if pre_activations else None)
+        return through_stages(x, (self.layer1, self.layer2, self.layer3), pre_activations)
 
 
-_VARIANTS: dict[str, dict[str, Any]] = {
-    "resnet8_cifar": {"depth": 8},
-    "resnet14_cifar": {"depth": 14},
-    "resnet20_cifar": {"depth": 20},
-    "resnet32_cifar": {"depth": 32},
-    "resnet44_cifar": {"depth": 44},
-    "resnet56_cifar": {"depth": 56},
-    "resnet110_cifar": {"depth": 110},
-    "resnet8x4_cifar": {"depth": 8, "widths": WIDE_X4},
-    "resnet32x4_cifar": {"depth": 32, "widths": WIDE_X4},
-}
-default_cfgs = default_cfgs_of(ResNet, _VARIANTS)
-register(ResNet, _VARIANTS)
+register(
+    ResNet,
+    {
+        "resnet8_cifar": {"depth": 8},
+        "resnet14_cifar": {"depth": 14},
+        "resnet20_cifar": {"depth": 20},
+        "resnet32_cifar": {"depth": 32},
+        "resnet44_cifar": {"depth": 44},
+        "resnet56_cifar": {"depth": 56},
+        "resnet110_cifar": {"depth": 110},
+        "resnet8x4_cifar": {"depth": 8, "widths": WIDE_X4},
+        "resnet32x4_cifar": {"depth": 32, "widths": WIDE_X4},
+    },
+)

@@ -1,21 +1,26 @@
 """ShuffleNet (Zhang et al. 2018) with 3 groups, as the distillation tables use it.
 
-Differs from the paper in its stem, a 1x1 convolution without stride or pooling; in a ReLU after the depthwise
+It differs from the paper in its stem, a 1x1 convolution without stride or pooling; in a ReLU after the depthwise
 convolution; and in the first unit, whose ungrouped first convolution is not shuffled. In a unit of stride 2 the
 convolved channels come before the pooled ones.
 
-What is pinned by what: layers, widths, groups and order by the published state dictionary; the strides by the feature
-shapes and the multiply-accumulates; the ReLU after the depthwise convolution, the order of the concatenation and the
-missing shuffle, which leave no trace in these, by a reading of RepDistiller's ``models/ShuffleNetv1.py``.
+Evidence: layers, widths, groups and order come from the published state dictionary; the strides from the feature shapes
+and the multiply-accumulates; the ReLU after the depthwise convolution, the order of the concatenation and the missing
+shuffle, which leave no trace in these, from a reading of RepDistiller's ``models/ShuffleNetv1.py``.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd_bench.models.cifar.network import CifarNetwork, StageOutputs, default_cfgs_of, register, relu, stage_info
+from kd_bench.models.cifar.network import (
+    CifarNetwork,
+    StageOutputs,
+    register,
+    relu,
+    stage_info,
+    through_stages,
+)
 
 STEM = 24
 WIDTHS = (240, 480, 960)
@@ -33,7 +38,7 @@ class Unit(nn.Module):
 
     Args:
         stride: 1 adds the input; 2 concatenates the average-pooled input, which is part of ``outputs``.
-        first_groups: of the first convolution.
+        first_groups: groups of the first convolution; ``groups`` are those of the last.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, groups: int, first_groups: int) -> None:
@@ -59,7 +64,7 @@ class ShuffleNetV1(CifarNetwork):
     """Stem and three stages, each of which opens with a unit of stride 2.
 
     Args:
-        groups: of the 1x1 convolutions.
+        groups: groups of the 1x1 convolutions.
         num_classes: 0 leaves out the classifier.
         in_chans: channels of the image.
     """
@@ -84,15 +89,7 @@ class ShuffleNetV1(CifarNetwork):
 
     def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
         x = relu(self.bn1(self.conv1(x)))
-        stages, before = [x], [x]  # as in the ResNets, the first pre-activation is the rectified stem
-        for stage in (self.layer1, self.layer2, self.layer3):
-            for unit in stage:
-                pre_activation, x = unit(x)
-            stages.append(x)
-            before.append(pre_activation)
-        return StageOutputs(x, stages, before if pre_activations else None)
+        return through_stages(x, (self.layer1, self.layer2, self.layer3), pre_activations)
 
 
-_VARIANTS: dict[str, dict[str, Any]] = {"shufflenetv1_cifar": {"groups": 3}}
-default_cfgs = default_cfgs_of(ShuffleNetV1, _VARIANTS)
-register(ShuffleNetV1, _VARIANTS)
+register(ShuffleNetV1, {"shufflenetv1_cifar": {"groups": 3}})

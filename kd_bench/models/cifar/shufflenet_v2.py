@@ -1,19 +1,17 @@
 """ShuffleNetV2 (Ma et al. 2018) of size 1x, as the distillation tables use it.
 
-Differs from the paper in its stem, a 1x1 convolution without stride or pooling. Stages are shuffled, their
+It differs from the paper in its stem, a 1x1 convolution without stride or pooling. Stages are shuffled, their
 pre-activations are not: these are [untouched half, other half before its ReLU], so their channels are in another order.
 
-What is pinned by what: layers, widths and order by the published state dictionary; the strides by the feature shapes
-and the multiply-accumulates; the pre-activations by the notes of the reference data; activations, split and shuffle by
-the paper, whose units torchvision has too (RepDistiller's ``models/ShuffleNetv2.py`` agrees).
+Evidence: layers, widths and order come from the published state dictionary; the strides from the feature shapes and the
+multiply-accumulates; the pre-activations from the notes of the reference data; activations, split and shuffle from the
+paper, whose units torchvision has too (RepDistiller's ``models/ShuffleNetv2.py`` agrees).
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kd_bench.models.cifar.network import CifarNetwork, StageOutputs, default_cfgs_of, register, relu, stage_info
+from kd_bench.models.cifar.network import CifarNetwork, StageOutputs, register, relu, stage_info
 from kd_bench.models.cifar.shufflenet_v1 import channel_shuffle
 
 STEM, LAST = 24, 1024
@@ -21,7 +19,7 @@ UNITS = (4, 8, 4)  # the first of each stage halves the size
 
 
 class DownUnit(nn.Module):
-    """Two branches that see the whole input and halve its size."""
+    """A unit of two branches that see the whole input and halve its size."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -45,7 +43,7 @@ class DownUnit(nn.Module):
 
 
 class Unit(nn.Module):
-    """The second half of the channels is convolved, the first is left alone."""
+    """A unit that convolves the second half of the channels and leaves the first alone."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -58,7 +56,7 @@ class Unit(nn.Module):
         self.bn3 = nn.BatchNorm2d(half)
 
     def halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The untouched half and the convolved half before its last ReLU."""
+        """Return the untouched half and the convolved half before its last ReLU."""
         untouched, convolved = x.chunk(2, dim=1)
         convolved = self.bn2(self.conv2(relu(self.bn1(self.conv1(convolved)))))
         return untouched, self.bn3(self.conv3(convolved))
@@ -68,6 +66,7 @@ class Unit(nn.Module):
 
 
 def join(untouched: Tensor, convolved: Tensor) -> Tensor:
+    """Rectify the convolved half and shuffle the channels of both."""
     return channel_shuffle(torch.cat([untouched, relu(convolved)], dim=1), 2)
 
 
@@ -116,6 +115,4 @@ class ShuffleNetV2(CifarNetwork):
         return StageOutputs(final, stages, before if pre_activations else None)
 
 
-_VARIANTS: dict[str, dict[str, Any]] = {"shufflenetv2_cifar": {"widths": (116, 232, 464)}}
-default_cfgs = default_cfgs_of(ShuffleNetV2, _VARIANTS)
-register(ShuffleNetV2, _VARIANTS)
+register(ShuffleNetV2, {"shufflenetv2_cifar": {"widths": (116, 232, 464)}})

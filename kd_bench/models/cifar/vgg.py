@@ -1,14 +1,12 @@
 """VGG with batch norm (Simonyan & Zisserman 2015) for small images, as the distillation tables use it.
 
-Differs from the paper in batch norm, in one linear layer instead of three after global pooling, and in the pooling
+It differs from the paper in batch norm, in one linear layer instead of three after global pooling, and in the pooling
 between the five blocks: it follows the first three only, so that the last two blocks work at the same size. Images of
 height 64 (Tiny ImageNet) are pooled after the fourth block too. Convolutions keep their bias.
 
-What is pinned by what: layers, widths and order by the published state dictionaries; the places of the pooling by the
-feature shapes and the multiply-accumulates; the activations by the list of batch norms that feed a block's last ReLU.
+Evidence: layers, widths and order come from the published state dictionaries; the places of the pooling from the
+feature shapes and the multiply-accumulates; the activations from the list of batch norms that feed a block's last ReLU.
 """
-
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +14,6 @@ from torch.nn import functional as F
 from kd_bench.models.cifar.network import (
     CifarNetwork,
     StageOutputs,
-    default_cfgs_of,
     initialise_convolutions,
     register,
     relu,
@@ -30,11 +27,11 @@ POOLED_LATE = 64  # the image height at which the fourth block is pooled as well
 class VGG(CifarNetwork):
     """Five blocks of 3x3 convolutions.
 
-    The first of the stages is the first block: there is no stem. A block ends before its last ReLU, so the
-    pre-activation of a stage is what the block gives, except that the published lists hold the first one rectified.
+    There is no stem: the first block is the first stage. A block ends before its last ReLU, so its output is the
+    pre-activation of the stage, except that the published lists hold the first one rectified.
 
     Args:
-        layers: convolutions of each block.
+        layers: number of convolutions of each block.
         num_classes: 0 leaves out the classifier.
         in_chans: channels of the image.
     """
@@ -65,7 +62,7 @@ class VGG(CifarNetwork):
         nn.init.zeros_(linear.bias)
 
     def last_batch_norms(self) -> list[str | None]:
-        """The published pre-activation of the first stage is rectified, so that it has none."""
+        # The published pre-activation of the first stage is rectified, so that it has none.
         blocks = (self.block1, self.block2, self.block3, self.block4)
         return [None, *(f"block{i}.{len(block) - 1}" for i, block in enumerate(blocks, start=1))]
 
@@ -81,12 +78,13 @@ class VGG(CifarNetwork):
         return StageOutputs(x, stages, before if pre_activations else None)
 
 
-_VARIANTS: dict[str, dict[str, Any]] = {
-    "vgg8_cifar": {"layers": (1, 1, 1, 1, 1)},
-    "vgg11_cifar": {"layers": (1, 1, 2, 2, 2)},
-    "vgg13_cifar": {"layers": (2, 2, 2, 2, 2)},
-    "vgg16_cifar": {"layers": (2, 2, 3, 3, 3)},
-    "vgg19_cifar": {"layers": (2, 2, 4, 4, 4)},
-}
-default_cfgs = default_cfgs_of(VGG, _VARIANTS)
-register(VGG, _VARIANTS)
+register(
+    VGG,
+    {
+        "vgg8_cifar": {"layers": (1, 1, 1, 1, 1)},
+        "vgg11_cifar": {"layers": (1, 1, 2, 2, 2)},
+        "vgg13_cifar": {"layers": (2, 2, 2, 2, 2)},
+        "vgg16_cifar": {"layers": (2, 2, 3, 3, 3)},
+        "vgg19_cifar": {"layers": (2, 2, 4, 4, 4)},
+    },
+)

@@ -5,14 +5,11 @@ pre-activation of a stage is the output of the next batch norm: that which opens
 It is taken from the pass itself; running the batch norm again would move its statistics twice a step.
 """
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from kd_bench.models.cifar.network import (
     CifarNetwork,
     StageOutputs,
-    default_cfgs_of,
     initialise_convolutions,
     register,
     relu,
@@ -41,13 +38,15 @@ class PreActivationBlock(nn.Module):
 
 
 class Stage(nn.Module):
+    """Pre-activation blocks, the first of which may change the shape."""
+
     def __init__(self, inputs: int, outputs: int, blocks: int, stride: int) -> None:
         super().__init__()
         first = PreActivationBlock(inputs, outputs, stride)
         self.layer = nn.ModuleList([first, *(PreActivationBlock(outputs, outputs, 1) for _ in range(blocks - 1))])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The first batch norm's output (the pre-activation of the stage before) and the stage map."""
+        """Return the first batch norm's output (the pre-activation of the stage before) and the stage map."""
         opening: Tensor | None = None
         for block in self.layer:
             normalised, x = block(x)
@@ -98,11 +97,12 @@ class WideResNet(CifarNetwork):
         return StageOutputs(relu(before_third), [stem, first, second, third], before)
 
 
-_VARIANTS: dict[str, dict[str, Any]] = {
-    "wrn_16_1_cifar": {"depth": 16, "width": 1},
-    "wrn_16_2_cifar": {"depth": 16, "width": 2},
-    "wrn_40_1_cifar": {"depth": 40, "width": 1},
-    "wrn_40_2_cifar": {"depth": 40, "width": 2},
-}
-default_cfgs = default_cfgs_of(WideResNet, _VARIANTS)
-register(WideResNet, _VARIANTS)
+register(
+    WideResNet,
+    {
+        "wrn_16_1_cifar": {"depth": 16, "width": 1},
+        "wrn_16_2_cifar": {"depth": 16, "width": 2},
+        "wrn_40_1_cifar": {"depth": 40, "width": 1},
+        "wrn_40_2_cifar": {"depth": 40, "width": 2},
+    },
+)

@@ -1,4 +1,4 @@
-"""Two runs, methods or studies beside each other: differences by seed, sample and class, and cost. Needs no torch.
+"""Comparisons of two runs, methods or studies by seed, sample and class, and in cost. Needs no torch.
 
-``sides`` finds what is compared, ``measures`` compares, ``predictions`` reads logits, ``text`` shows.
+``sides`` finds what is compared, ``flips`` reads predictions, ``measures`` compares, ``text`` shows.
 """

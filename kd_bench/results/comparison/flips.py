@@ -1,4 +1,4 @@
-"""Logits that runs left, read without torch."""
+"""Predictions that runs left, read without torch."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,18 +16,18 @@ Classes = npt.NDArray[np.int64]
 
 
 def prediction_files(folders: Iterable[Path]) -> dict[str, Path]:
-    """Where the predictions of each run id lie below ``folders``."""
+    """Find the file of predictions of each run id below ``folders``."""
     return {path.parent.name: path for folder in folders for path in sorted(folder.rglob(PREDICTIONS_FILE))}
 
 
 def test_predictions(path: Path, record: Record, rule: str) -> tuple[Classes, Classes]:
-    """Predicted classes and targets (N,) of the test split.
+    """Read predicted classes and targets (N,) of the test split.
 
     Args:
-        rule: the epoch: ``last``, ``best_on_validation`` or ``best_on_test``.
+        rule: the rule that selects the epoch: ``last``, ``best_on_validation`` or ``best_on_test``.
 
     Raises:
-        IntegrityError: the file is not the one that the record was made of.
+        IntegrityError: the file cannot be read or is not the one that the record was made of.
     """
     if (sha256 := record.artifacts.get(PREDICTIONS_FILE)) and file_sha256(path) != sha256:
         raise IntegrityError(f"{path} is not the file of its record: its content has changed")

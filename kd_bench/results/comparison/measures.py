@@ -1,4 +1,4 @@
-"""Two entries compared: by seed, by test sample, by class, and in what they cost."""
+"""Measures of a comparison: by seed, by test sample, by class, and in cost."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,18 +12,10 @@ from kd_bench.errors import IntegrityError
 from kd_bench.results.comparison.flips import test_predictions
 from kd_bench.results.comparison.sides import Couple, Setting
 from kd_bench.results.records.record import Record
-from kd_bench.results.statistics import (
-    Estimate,
-    Evidence,
-    benjamini_hochberg,
-    estimate,
-    evidence,
-    holm,
-    mcnemar_p_value,
-    mean,
-    paired_estimate,
-    paired_p_value,
-)
+from kd_bench.results.statistics.intervals import Estimate, estimate, mean
+from kd_bench.results.statistics.multiplicity import benjamini_hochberg, holm
+from kd_bench.results.statistics.paired import mcnemar_p_value, paired_estimate, paired_p_value
+from kd_bench.results.statistics.ranking import Evidence, evidence
 
 FALSE_DISCOVERY_RATE = 0.05
 SIGNIFICANCE = 0.05
@@ -36,7 +28,7 @@ Signs = npt.NDArray[np.int64]
 class ClassChange:
     """One class of the test split. ``difference`` is the second minus the first, mean over seeds, as a fraction.
 
-    ``p_value`` is McNemar's exact one, adjusted over the classes (Benjamini-Hochberg); None without predictions.
+    ``p_value`` comes from McNemar's exact test, adjusted over the classes (Benjamini-Hochberg); None without files.
     """
 
     name: str
@@ -47,13 +39,13 @@ class ClassChange:
 
 @dataclass(frozen=True)
 class Flips:
-    """Shares of the test samples, means over seeds.
+    """Changes of predictions, as shares of the test samples, means over seeds.
 
     Attributes:
         lost: the first is right, the second wrong.
         gained: the first is wrong, the second right.
         changed: they predict different classes.
-        p_value: of McNemar's exact test over all samples.
+        p_value: p value of McNemar's exact test over all samples.
     """
 
     lost: float
@@ -64,7 +56,7 @@ class Flips:
 
 @dataclass(frozen=True)
 class CostRatio:
-    """The second over the first; None where one is not known or 0. ``same_machine``: of the training times."""
+    """Costs of the second over the first's; None where one is unknown or 0. ``same_machine``: one trained all."""
 
     parameters: float | None
     macs: float | None
@@ -77,12 +69,12 @@ class Comparison:
     """The second of two entries against the first. Accuracies are fractions.
 
     Attributes:
-        left_out: seeds that only one of them has.
-        selection: the epoch that is compared: that of both recipes, the last where they differ.
+        left_out: number of seeds that only one of them has.
+        selection: the epoch that is compared, which is that of both recipes, or the last where they differ.
         differing: settings that are not alike.
-        difference: by seed, with its 95 % interval.
-        p_value: of the paired t test; None below two seeds.
-        adjusted_p_value: the same by Holm's correction for all comparisons that are made together.
+        difference: mean difference by seed, with its 95 % interval.
+        p_value: p value of the paired t test; None below two seeds.
+        adjusted_p_value: the same after Holm's correction for all comparisons that are made together.
     """
 
     title: str
@@ -102,7 +94,7 @@ class Comparison:
 
     @property
     def claim(self) -> Claim:
-        """What the seeds say of the second: nothing where they are fewer than 3 or the interval contains 0."""
+        """The verdict of the seeds on the second: none where they are fewer than 3 or the interval contains 0."""
         if self.evidence not in ("ranked", "preliminary"):
             return "too few seeds"
         significant = self.adjusted_p_value is not None and self.adjusted_p_value <= SIGNIFICANCE
@@ -114,7 +106,7 @@ class Comparison:
 def compare_all(couples: Sequence[Couple], files: Mapping[str, Path]) -> list[Comparison]:
     """Compare every couple, with p values that are corrected for their number.
 
-    Args and errors as of ``compare``.
+    Arguments and errors are those of ``compare``.
     """
     comparisons = [compare(couple, files) for couple in couples]
     adjusted = holm([comparison.p_value for comparison in comparisons])
@@ -128,7 +120,7 @@ def compare(couple: Couple, files: Mapping[str, Path]) -> Comparison:
         files: predictions by run id.
 
     Raises:
-        IntegrityError: predictions are not those of their record, or of another test split.
+        IntegrityError: predictions do not belong to their record, or to one test split.
     """
     first, second = couple.entries
     rule = first.selection if first.selection == second.selection else "last"
@@ -163,7 +155,7 @@ def _top1(run: Record, rule: str) -> float:
 
 
 def _by_sample(couple: Couple, rule: str, files: Mapping[str, Path]) -> tuple[Flips | None, tuple[ClassChange, ...]]:
-    """Flips and changes by class where every shared run has its predictions.
+    """Measure flips and changes by class where every shared run has its predictions.
 
     A sample is one unit of evidence however many seeds there are: it counts for the side that is right on it in more of
     them. With one seed this is McNemar's test, with more a sign test over samples, which do not depend on each other.
@@ -173,8 +165,8 @@ def _by_sample(couple: Couple, rule: str, files: Mapping[str, Path]) -> tuple[Fl
         return None, ()
     changes, changed, targets = [], [], np.array([])
     for first, second in runs:
-        (before, targets), (after, others) = (test_predictions(files[r.run_id], r, rule) for r in (first, second))
-        if not np.array_equal(targets, others):
+        (before, targets), (after, same) = (test_predictions(files[r.run_id], r, rule) for r in (first, second))
+        if not np.array_equal(targets, same):
             raise IntegrityError(f"runs {first.run_id} and {second.run_id} have other test targets on the same data")
         changes.append((after == targets).astype(np.int64) - (before == targets))
         changed.append(float(np.mean(before != after)))
@@ -195,7 +187,7 @@ def _mcnemar(votes: Signs) -> float:
 
 
 def _recorded_classes(couple: Couple, rule: str) -> tuple[ClassChange, ...]:
-    """Changes by class from the counts of the records, which know no samples, where all of them have counts."""
+    """Measure changes by class from the counts in the records, where all of them have counts."""
     runs = list(couple.runs())
     counts = [tuple(getattr(run.metrics, rule).classes for run in both) for both in runs]
     if any(classes is None for both in counts for classes in both):

@@ -1,4 +1,4 @@
-"""What two names stand for: the runs of each, seed by seed, and whether they may be compared."""
+"""The two sides of a comparison: the runs that a name stands for, seed by seed, and whether they may be compared."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Side:
-    """What one name stands for: ``records`` of students."""
+    """A name and the records of students that it stands for."""
 
     name: str
     kind: Kind
@@ -48,7 +48,7 @@ class Setting:
 class Couple:
     """Two entries that may be compared, on ``seeds`` that both have.
 
-    ``differing``: the settings that are not alike; of the method only where it is the same one.
+    ``differing``: the settings that are not alike, those of the method only where both have the same one.
     """
 
     title: str
@@ -58,20 +58,20 @@ class Couple:
     differing: tuple[Setting, ...]
 
     def runs(self) -> Iterator[tuple[Record, Record]]:
-        """The two runs of each shared seed."""
+        """Yield the two runs of each shared seed."""
         first, second = ({run.seed: run for run in entry.runs} for entry in self.entries)
         return ((first[seed], second[seed]) for seed in self.seeds)
 
 
 def find_side(name: str, collection: Collection) -> Side:
-    """The runs that ``name`` stands for: a path, a run id, a study or a method, in this order.
+    """Find the runs that ``name`` stands for: a path, a run id, a study or a method, in this order.
 
     Args:
         collection: where ids, studies and methods are looked for.
 
     Raises:
-        ConfigError: there is no such thing.
-        NotEnoughEvidence: a folder without a finished run.
+        ConfigError: nothing has that name.
+        NotEnoughEvidence: a folder holds no finished run.
         IntegrityError: a path holds no valid record.
     """
     if (path := Path(name)).exists():
@@ -103,14 +103,14 @@ def _students(records: Iterable[Record]) -> tuple[Record, ...]:
 
 
 def couples(first: Side, second: Side, pair: str | None) -> list[Couple]:
-    """What is to be compared: one couple for two runs or two methods on one pair, one a shared cell for two studies.
+    """Couple what is to be compared: one couple for two runs or two methods on a pair, one a cell for two studies.
 
     Args:
         pair: TEACHER--STUDENT, to which methods and studies are limited.
 
     Raises:
-        ConfigError: unlike things, or different data or teachers.
-        NotEnoughEvidence: they have no pair, cell or seed in common.
+        ConfigError: the sides are unlike things, or have different data or teachers.
+        NotEnoughEvidence: the sides have no pair, cell or seed in common.
     """
     if first.kind != second.kind:
         raise ConfigError(f"{first.name} is a {first.kind}, {second.name} a {second.kind}: compare like with like")
@@ -128,9 +128,9 @@ def couples(first: Side, second: Side, pair: str | None) -> list[Couple]:
 
 
 def _cells(side: Side, pair: str | None) -> dict[Key, Entry]:
-    """The entries of a side by what must be alike: all but the method for methods, all but the setting for studies.
+    """Group a side's entries by what must be alike: all but the method for methods, all but the setting for studies.
 
-    The setting is the recipe and whatever else makes another board. Two runs may differ in anything that
+    The setting is the recipe and everything else that makes another board. Two runs may differ in anything that
     ``_check_comparable`` lets pass.
     """
     if side.kind == "run":
@@ -196,7 +196,7 @@ def _differing(entries: tuple[Entry, Entry]) -> Iterator[Setting]:
 
 
 def _check_comparable(entries: tuple[Entry, Entry]) -> None:
-    """Raises ConfigError unless all runs share data and teacher."""
+    """Raise ConfigError unless all runs share data and teacher."""
     runs = [run for entry in entries for run in entry.runs]
     data = {run.dataset.content_sha256: run.dataset.name for run in runs}
     if len(data) > 1:

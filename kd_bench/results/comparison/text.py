@@ -1,4 +1,4 @@
-"""A comparison as a few lines for a terminal."""
+"""Comparisons as a few lines for a terminal."""
 
 from kd_bench.results.comparison.measures import FALSE_DISCOVERY_RATE, Claim, Comparison, CostRatio
 from kd_bench.results.leaderboard.columns import SELECTION_MARKS
@@ -17,7 +17,7 @@ CLAIMS: dict[Claim, str] = {
 
 
 def as_text(comparison: Comparison) -> str:
-    """The title, then a line for each of seeds, accuracy, claim, settings, flips, classes and cost."""
+    """Return the title, then a line for each of seeds, accuracy, claim, settings, flips, classes and cost."""
     first, second = (visible(name) for name in comparison.names)
     seeds = ", ".join(map(str, comparison.seeds))
     others = f"; {comparison.left_out} other seeds have no partner" if comparison.left_out else ""
@@ -59,8 +59,11 @@ def _preliminary(comparison: Comparison) -> str:
 
 def _settings(comparison: Comparison) -> str:
     texts = [f"{visible(one.key)} {visible(one.first)} → {visible(one.second)}" for one in comparison.differing]
-    more = [f"{len(texts) - SETTINGS_SHOWN} more"] if len(texts) > SETTINGS_SHOWN else []
-    return ", ".join([*texts[:SETTINGS_SHOWN], *more])
+    return _first(texts, SETTINGS_SHOWN)
+
+
+def _first(texts: list[str], shown: int) -> str:
+    return ", ".join([*texts[:shown], *([f"{len(texts) - shown} more"] if len(texts) > shown else [])])
 
 
 def _compared(value: float) -> str:
@@ -87,9 +90,8 @@ def _classes(comparison: Comparison) -> str:
     else:
         shown = [change for change in ordered if change.p_value is not None and change.p_value <= FALSE_DISCOVERY_RATE]
         opening = f"{len(shown)} of {len(ordered)} differ (McNemar, false discovery rate {rate})"
-    texts = [f"{visible(change.name)} {points(change.difference)}" for change in shown[:CLASSES_SHOWN]]
-    more = [f"{len(shown) - CLASSES_SHOWN} more"] if len(shown) > CLASSES_SHOWN else []
-    return f"{opening}: {', '.join([*texts, *more])}" if texts else opening
+    texts = [f"{visible(change.name)} {points(change.difference)}" for change in shown]
+    return f"{opening}: {_first(texts, CLASSES_SHOWN)}" if texts else opening
 
 
 def _cost(cost: CostRatio) -> str:

@@ -7,19 +7,17 @@ are comparable. Nothing is imputed: boards without it and methods that lack a bo
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from kd_bench.results.leaderboard.board import KD, SCRATCH, Board
+from kd_bench.results.leaderboard.board import KD, Board
 from kd_bench.results.leaderboard.entries import options_text
-from kd_bench.results.leaderboard.rows import Row
-from kd_bench.results.statistics import (
-    MINIMUM_RANKED,
-    Estimate,
-    gap_closed,
+from kd_bench.results.statistics.aggregates import (
     interquartile_mean,
     optimality_gap,
     performance_profile,
     probability_of_improvement,
     stratified_interval,
 )
+from kd_bench.results.statistics.intervals import Estimate
+from kd_bench.results.statistics.ranking import MINIMUM_RANKED, gap_closed
 
 MINIMUM_BOARDS = 2
 # Boards with fewer of the methods are side questions: they would leave nothing that is on every board.
@@ -32,7 +30,7 @@ Matrix = list[list[float]]  # seeds by boards
 
 @dataclass(frozen=True)
 class MethodAggregate:
-    """One method over the boards: interquartile mean of its scores with a bootstrap interval over seeds.
+    """A method over the boards: interquartile mean of its scores with a bootstrap interval over seeds.
 
     ``profile`` is the share of scores above each of ``THRESHOLDS``. ``improvement`` is the probability that a run is
     better than one of KD on a random board, None for KD itself and where KD is not among the methods.
@@ -48,7 +46,7 @@ class MethodAggregate:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """What is comparable over ``boards``: methods by descending interquartile mean."""
+    """Methods that can be compared over ``boards``, by descending interquartile mean."""
 
     recipe: str
     boards: tuple[Board, ...]
@@ -57,7 +55,7 @@ class Aggregate:
 
 
 def build_aggregates(boards: Sequence[Board]) -> tuple[Aggregate, ...]:
-    """One aggregate a recipe that has at least two boards with at least one method in common."""
+    """Build an aggregate of each recipe that has at least two boards with at least one method in common."""
     by_recipe: dict[str, list[Board]] = {}
     for board in boards:
         by_recipe.setdefault(board.recipe + options_text(board.options), []).append(board)
@@ -91,8 +89,8 @@ def _reason(found: dict[str, dict[int, float]]) -> str:
 
 
 def _scores(board: Board) -> dict[str, dict[int, float]]:
-    """By method and seed; empty where the board has no scale. Scratch is its zero."""
-    scratch = next((row for row in board.rows if _is_baseline(row, SCRATCH)), None)
+    """Return scores by method and seed; empty where the board has no scale. Scratch is its zero."""
+    scratch = board.scratch
     if board.teacher is None or scratch is None:
         return {}
     zero, teacher = list(scratch.entry.scores.values()), board.teacher.test_top1
@@ -105,12 +103,8 @@ def _scores(board: Board) -> dict[str, dict[int, float]]:
     return found
 
 
-def _is_baseline(row: Row, name: str) -> bool:
-    return row.entry.name == name and row.entry.generation == 0
-
-
 def _matrix(columns: Iterable[dict[int, float]]) -> Matrix:
-    """Scores of the seeds that every board has; empty with fewer than three."""
+    """Return the scores of the seeds that every board has; empty with fewer than three."""
     by_board = list(columns)
     seeds = sorted(set.intersection(*(set(column) for column in by_board)))
     return [[column[seed] for column in by_board] for seed in seeds] if len(seeds) >= MINIMUM_RANKED else []

@@ -1,4 +1,4 @@
-"""From records to boards: what is compared with what, the rows, their baselines and ranks."""
+"""Boards, made of records: what is compared with what, the rows, their baselines and ranks."""
 
 import hashlib
 import json
@@ -39,8 +39,14 @@ class Board:
 
     @property
     def title(self) -> str:
+        """Data set, pair, recipe, and what tells the board from others of these names."""
         pair = f"{self.teacher.name} → {self.student}" if self.teacher else f"{self.student}, no teacher"
         return f"{self.dataset.name} · {pair} · {self.recipe}{options_text(self.options)}"
+
+    @property
+    def scratch(self) -> Row | None:
+        """The first row of scratch outside of chains."""
+        return next((row for row in self.rows if row.entry.name == SCRATCH and row.entry.generation == 0), None)
 
 
 def build_boards(students: Iterable[Record], states: Sequence[RunState]) -> tuple[Board, ...]:
@@ -81,7 +87,7 @@ def _names(records: Sequence[Record]) -> tuple[str, str, str, str]:
 
 
 def _board_options(groups: Sequence[Sequence[Record]]) -> list[Options]:
-    """What tells boards of the same names apart in the recipe's or the student's configuration."""
+    """Find what tells boards of the same names apart in the recipe's or the student's configuration."""
     same: dict[tuple[str, ...], list[int]] = {}
     for position, records in enumerate(groups):
         same.setdefault(_names(records), []).append(position)
@@ -97,8 +103,8 @@ def _board(key: str, records: Sequence[Record], options: Options, states: Sequen
     first = records[0]
     teacher = next((record.teacher for record in records if record.teacher), None)
     entries = build_entries(records)
-    own = [state for state in states if _belongs(state, first, teacher)]
-    context = Context(baseline(entries, SCRATCH), baseline(entries, KD), teacher, first.dataset, own)
+    unrecorded = [state for state in states if _belongs(state, first, teacher)]
+    context = Context(baseline(entries, SCRATCH), baseline(entries, KD), teacher, first.dataset, unrecorded)
     return Board(
         identifier="board-" + hashlib.sha256(key.encode()).hexdigest()[:10],
         dataset=first.dataset,
@@ -112,7 +118,7 @@ def _board(key: str, records: Sequence[Record], options: Options, states: Sequen
 
 
 def _belongs(state: RunState, record: Record, teacher: TeacherInfo | None) -> bool:
-    """A run without a record is known by names only, so it can belong to several boards."""
+    """Compare names: a run without a record is known by these only, so it can belong to several boards."""
     names = (state.dataset, state.student, state.recipe) == (record.dataset.name, record.student.name, record.recipe)
     same_teacher = state.teacher is None or (teacher is not None and state.teacher == teacher.name)
     return state.role == "student" and names and same_teacher

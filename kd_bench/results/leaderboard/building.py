@@ -1,4 +1,4 @@
-"""From what was found in a folder to everything that the outputs show."""
+"""The whole leaderboard, made of what was found in a folder."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from kd_bench.results.records.record import Record
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """``collection`` is what was found; the rest is computed from it."""
+    """All that the outputs show. ``collection`` is what was found; the rest is computed from it."""
 
     collection: Collection
     boards: tuple[Board, ...]
@@ -19,7 +19,7 @@ class Leaderboard:
 
 
 def build(collection: Collection) -> Leaderboard:
-    """Boards of all student records, and the teachers' own records; a function of the collection alone."""
+    """Build the boards of all student records, and list the teachers' own; a function of the collection alone."""
     students = [record for record in collection.records if record.role == "student"]
     teachers = [record for record in collection.records if record.role == "teacher"]
     teachers.sort(key=lambda record: (record.dataset.name, record.student.name, record.seed, record.run_id))

@@ -7,7 +7,8 @@ from typing import Literal
 from kd_bench.results.leaderboard.known_metrics import GROUPS, Group
 from kd_bench.results.leaderboard.metric import Metric
 from kd_bench.results.leaderboard.rows import Row
-from kd_bench.results.statistics import MINIMUM_RANKED, Estimate
+from kd_bench.results.statistics.intervals import Estimate
+from kd_bench.results.statistics.ranking import MINIMUM_RANKED
 from kd_bench.results.text.formats import FORMATS, MISSING, half_width, p_value, percent, points, points_interval
 
 SELECTION_MARKS = {
@@ -21,9 +22,9 @@ ColumnGroup = Literal["row", "about"] | Group
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell shows: ``text``, and ``note`` in a quieter voice.
+    """Content of a cell: ``text``, and ``note`` in a quieter voice.
 
-    ``value`` is what the cell sorts by, ``None`` for missing. ``unclear`` marks a difference whose interval contains 0.
+    ``value`` is the number to sort by, ``None`` for missing. ``unclear`` marks a difference whose interval contains 0.
     """
 
     text: str
@@ -36,7 +37,7 @@ class Cell:
 class Column:
     """A column; ``first`` is the direction in which the better or the more usual comes first.
 
-    ``group`` is where it is chosen; ``shown`` whether it is shown without being chosen.
+    ``group`` is the group in which it is chosen; ``shown`` says that it is shown without being chosen.
     """
 
     key: str
@@ -50,13 +51,14 @@ class Column:
 
 
 def rank_text(rank: tuple[int, int] | None) -> str:
+    """Format a rank or a band of ranks, such as ``2–4``."""
     if rank is None:
         return MISSING
     return str(rank[0]) if rank[0] == rank[1] else f"{rank[0]}–{rank[1]}"
 
 
 def runs_text(row: Row) -> str:
-    """Runs of the method's name without a record, such as ``1 failed, 2 unfinished``; empty without any."""
+    """Count runs of the method's name without a record, such as ``1 failed, 2 unfinished``; empty without any."""
     counts = ((row.failed, "failed"), (row.unfinished, "unfinished"))
     return ", ".join(f"{number} {name}" for number, name in counts if number)
 
@@ -281,7 +283,7 @@ SCOPE_EXPLAINED = (
 
 
 def measured(rows: Iterable[Row]) -> frozenset[str]:
-    """Keys of the columns that have something to show in at least one row."""
+    """Return the keys of the columns that have something to show in at least one row."""
     left = {column.key: column for column in COLUMNS}
     found: set[str] = set()
     for row in rows:

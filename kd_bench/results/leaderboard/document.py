@@ -17,7 +17,8 @@ from kd_bench.results.leaderboard.building import Leaderboard
 from kd_bench.results.leaderboard.known_metrics import METRICS
 from kd_bench.results.leaderboard.rows import Row
 from kd_bench.results.records.measured import Strict
-from kd_bench.results.statistics import Estimate, Evidence
+from kd_bench.results.statistics.intervals import Estimate
+from kd_bench.results.statistics.ranking import Evidence
 
 FORMAT_VERSION: Literal[1] = 1
 SCHEMA_FILE = Path(__file__).with_name("leaderboard.schema.json")
@@ -33,6 +34,8 @@ class EstimateDocument(Strict):
 
 
 class MetricDocument(Strict):
+    """Meaning of a metric."""
+
     title: str
     explanation: str
     unit: str
@@ -40,12 +43,16 @@ class MetricDocument(Strict):
 
 
 class RunDocument(Strict):
+    """A run of a row."""
+
     run_id: str
     seed: int
     test_top1: float
 
 
 class RowDocument(Strict):
+    """A method in one configuration, over its seeds."""
+
     rank: Annotated[list[int] | None, Field(description="first and last rank of its band; null below 3 seeds")]
     evidence: Evidence
     significantly_best: bool
@@ -76,6 +83,8 @@ class RowDocument(Strict):
 
 
 class BoardDocument(Strict):
+    """Rows that may be compared, and what they share."""
+
     identifier: str
     dataset: str
     dataset_sha256: str
@@ -91,6 +100,8 @@ class BoardDocument(Strict):
 
 
 class MethodAggregateDocument(Strict):
+    """A method over several boards."""
+
     method: str
     seeds: int
     gap_closed_iqm: EstimateDocument
@@ -100,6 +111,8 @@ class MethodAggregateDocument(Strict):
 
 
 class AggregateDocument(Strict):
+    """Methods of one recipe over several boards."""
+
     recipe: str
     boards: Annotated[list[str], Field(description="identifiers")]
     thresholds: Annotated[list[float], Field(description="of gap closed")]
@@ -108,12 +121,14 @@ class AggregateDocument(Strict):
 
 
 class RejectedDocument(Strict):
+    """A file that is no valid record."""
+
     path: str
     reason: str
 
 
 class LeaderboardDocument(Strict):
-    """Everything the page shows of rows."""
+    """All that the page shows of rows."""
 
     format_version: Literal[1]
     kd_bench_version: str
@@ -127,6 +142,7 @@ class LeaderboardDocument(Strict):
 
 
 def json_text(leaderboard: Leaderboard) -> str:
+    """Return the leaderboard as JSON that fits the schema."""
     found = leaderboard.collection
     document = LeaderboardDocument(
         format_version=FORMAT_VERSION,
@@ -231,4 +247,5 @@ def _aggregate(aggregate: Aggregate) -> AggregateDocument:
 
 
 def schema_text() -> str:
+    """Return the JSON Schema of the document."""
     return json.dumps(LeaderboardDocument.model_json_schema(), indent=1, sort_keys=True) + "\n"

@@ -1,4 +1,4 @@
-"""Which records may be averaged: the seeds of one method in one configuration, and nothing else."""
+"""Entries: records that may be averaged, which are the seeds of one method in one configuration, and nothing else."""
 
 import json
 import math
@@ -10,8 +10,8 @@ from typing import Any
 
 from kd_bench.results.records.record import Record
 
-# What determines the numbers of a run beside its seed, its data and its teacher's weights, as the fingerprint has it.
-# Parts of the configuration that make two runs of one method different rows, and those that make them different boards.
+# Parts of the configuration that make two runs of one method different rows, and those that make them different boards:
+# all that determines the numbers beside the seed, the data and the teacher's weights, as the fingerprint has it.
 ENTRY_PARTS = ("method", "stage_pairs")
 SETTING_PARTS = (
     "recipe",
@@ -23,7 +23,7 @@ SETTING_PARTS = (
     "trainer.channels_last",
     "trainer.devices",
 )
-# A seed in them, by interpolation, is the one thing in which the runs of a row may differ.
+# The runs of a row may differ in nothing but a seed that these parts have by interpolation.
 IGNORED_KEY = "seed"
 UNSET = "unset"
 QUOTE = '"'
@@ -50,6 +50,7 @@ class Entry:
 
     @property
     def label(self) -> str:
+        """Name, generation and options."""
         generation = f" (generation {self.generation})" if self.generation else ""
         return self.name + generation + options_text(self.options)
 
@@ -60,6 +61,7 @@ class Entry:
 
     @cached_property
     def latest(self) -> Record:
+        """The run that finished last."""
         return max(self.runs, key=recency)
 
     @property
@@ -75,23 +77,24 @@ class Entry:
 
     @property
     def machines(self) -> frozenset[str | None]:
-        """Those that the latencies of its runs were measured on; None is one that was not noted."""
+        """Machines that measured the latencies of its runs; None is one that was not noted."""
         return frozenset(run.full.latency.machine for run in self.runs if run.full and run.full.latency)
 
     @property
     def selection(self) -> str:
+        """The rule that selects the epoch of the headline, the same in all runs."""
         return self.runs[0].selection
 
 
 def recency(record: Record) -> tuple[datetime, str]:
-    """Sorts records by the time they finished, then by run id; a time without a zone is taken as UTC."""
+    """Return the key that sorts records by the time they finished, then by run id; times without a zone are UTC."""
     finished = record.times.finished_at
     aware = finished if finished.tzinfo else finished.replace(tzinfo=timezone.utc)
     return aware.astimezone(timezone.utc), record.run_id
 
 
 def configuration(record: Record, parts: Iterable[str]) -> dict[str, str]:
-    """The named parts of the record's configuration as dotted keys and JSON values.
+    """Flatten the named parts of the record's configuration to dotted keys and JSON values.
 
     Keys of the first part come without its name: ``temperature``, but ``student.pretrained``.
     """
@@ -103,7 +106,7 @@ def configuration(record: Record, parts: Iterable[str]) -> dict[str, str]:
 
 
 def lookup(config: Any, key: str) -> Any:
-    """The value of a dotted key, None where there is no such key."""
+    """Return the value of a dotted key, None where there is no such key."""
     for name in key.split("."):
         config = config.get(name) if isinstance(config, dict) else None
     return config
@@ -118,23 +121,24 @@ def _flatten(part: dict[str, Any], prefix: str, flat: dict[str, str]) -> None:
 
 
 def _as_json(value: Any) -> str:
-    """JSON; numbers, which are most values, without the encoder's detours."""
+    """Encode a value; numbers, which are most values, without the encoder's detours."""
     kind = type(value)
     return repr(value) if kind is int or (kind is float and math.isfinite(value)) else _encode(value)
 
 
 def options_text(options: Options) -> str:
-    """Such as `` [temperature=4, warmup=unset]``, with a space in front; empty without options."""
+    """Format options such as `` [temperature=4, warmup=unset]``, with a space in front; empty without options."""
     shown = ", ".join(f"{key}={value.strip(QUOTE)}" for key, value in options)
     return f" [{shown}]" if shown else ""
 
 
 def frozen(flat: Mapping[str, str]) -> Options:
+    """Make a flat configuration hashable."""
     return tuple(sorted(flat.items()))
 
 
 def differences(configurations: Sequence[Mapping[str, str]]) -> list[Options]:
-    """Per configuration the keys, with its values, on which not all of them agree."""
+    """Return, for each configuration, its values of the keys on which not all of them agree."""
     keys = sorted({key for flat in configurations for key in flat})
     differing = [key for key in keys if len({flat.get(key) for flat in configurations}) > 1]
     return [tuple((key, flat.get(key, UNSET)) for key in differing) for flat in configurations]
@@ -161,7 +165,7 @@ def _identity(record: Record) -> tuple[str, int, Options]:
 
 
 def _entry(records: list[Record], options: Options) -> Entry:
-    """One record a seed: one that was measured against the board's teacher, then the one that finished last."""
+    """Keep one record a seed: one measured against the board's teacher if any, then the one that finished last."""
     newest: dict[int, Record] = {}
     for record in sorted(records, key=lambda record: (record.teacher is not None, *recency(record))):
         newest[record.seed] = record

@@ -1,16 +1,15 @@
-"""Compression-identified exemplars as CSV: test images whose most frequent class over a row's seeds is not the
+"""Compression-identified exemplars as CSV: test images whose most frequent prediction over a row's seeds is not the
 teacher's."""
 
-import csv
-import io
 from collections.abc import Iterator
 
 from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.building import Leaderboard
 from kd_bench.results.leaderboard.entries import options_text
 from kd_bench.results.leaderboard.rows import Row
-from kd_bench.results.leaderboard.spreadsheet import Value, cell_text
-from kd_bench.results.statistics import MINIMUM_RANKED, compression_identified
+from kd_bench.results.leaderboard.spreadsheet import Value, csv_table
+from kd_bench.results.statistics.exemplars import compression_identified
+from kd_bench.results.statistics.ranking import MINIMUM_RANKED
 
 COLUMNS = (
     *("board", "dataset", "teacher", "student", "recipe", "method", "generation", "method_options", "seeds"),
@@ -19,18 +18,13 @@ COLUMNS = (
 
 
 def exemplars_text(leaderboard: Leaderboard) -> str:
-    """A line an image and row, those first that the teacher is surest of; the header is there without any, too.
+    """Return a line an image and row, those first that the teacher is surest of, below the header.
 
-    ``test_image`` is a position in the test split. Of one or two seeds nothing is said, since one student's list is
-    mostly noise, and of a row nothing where a run lacks its list.
+    ``test_image`` is a position in the test split. Rows of one or two seeds are left out, since one student's list is
+    mostly noise, and so are rows of which a run lacks its list.
     """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for board in leaderboard.boards:
-        for row in board.rows:
-            writer.writerows([cell_text(value) for value in line] for line in _lines(board, row))
-    return buffer.getvalue()
+    rows = ((board, row) for board in leaderboard.boards for row in board.rows)
+    return csv_table(COLUMNS, (line for board, row in rows for line in _lines(board, row)))
 
 
 def _lines(board: Board, row: Row) -> Iterator[tuple[Value, ...]]:
@@ -46,5 +40,5 @@ def _lines(board: Board, row: Row) -> Iterator[tuple[Value, ...]]:
 
 
 def _name(names: list[str], label: int) -> str:
-    """Anybody may write a record with other labels than its classes."""
+    """Name a class; anybody may write a record with labels that are none of its classes."""
     return names[label] if label < len(names) else str(label)

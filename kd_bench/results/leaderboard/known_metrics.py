@@ -1,6 +1,6 @@
-"""What boards show of a record beside its comparisons: one table that drives every output.
+"""The metrics that boards show of a record beside its comparisons: one table that drives every output.
 
-Numbers are of the headline weights and the test split.
+The numbers are those of the headline weights on the test split.
 """
 
 from typing import Literal

@@ -12,7 +12,7 @@ from kd_bench.results.leaderboard.rows import Row
 from kd_bench.results.text.escape import for_latex
 from kd_bench.results.text.formats import percent
 
-# What a page of a paper has room for.
+# A page of a paper has room for these columns.
 SHOWN = ("method", "seeds", "top1", "scratch_difference", "kd_difference", "kd_p", "teacher_agreement", "ece")
 NAME_LIMIT = 40
 TITLE_LIMIT = 160
@@ -21,7 +21,7 @@ EMPTY = "% There are no finished student runs to rank.\n"
 
 
 def latex(leaderboard: Leaderboard) -> str:
-    """One ``table`` a board; a comment where there is none."""
+    """Return a ``table`` of each board; a comment where there is none."""
     head = "% Made by kd-bench leaderboard. Needs \\usepackage{booktabs}.\n"
     tables = [_table(board) for board in leaderboard.boards]
     # LaTeX gives up on a hundred tables that nothing separates.

@@ -5,36 +5,23 @@ from collections.abc import Iterable, Sequence
 from kd_bench.results.leaderboard.aggregates import Aggregate
 from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.building import Leaderboard
-from kd_bench.results.leaderboard.columns import (
-    COLUMNS,
-    INTERVALS_EXPLAINED,
-    RANKS_EXPLAINED,
-    SCOPE_EXPLAINED,
-    Cell,
-    Column,
-    measured,
-)
+from kd_bench.results.leaderboard.columns import COLUMNS, Cell, Column, measured
 from kd_bench.results.leaderboard.known_metrics import GROUPS
 from kd_bench.results.leaderboard.rows import Row
 from kd_bench.results.leaderboard.summary import (
     AGGREGATE_COLUMNS,
     AGGREGATES_EXPLAINED,
     EMPTY,
+    EXPLANATIONS,
     LEAD,
     NUMERIC_COLUMNS,
-    REJECTED_COLUMNS,
-    STATE_COLUMNS,
-    TEACHER_COLUMNS,
     TITLE,
-    UNVERIFIED,
     VERSION_LINE,
     aggregate_rows,
     aggregate_title,
     facts,
     header,
-    rejected_rows,
-    state_rows,
-    teacher_rows,
+    listings,
 )
 from kd_bench.results.text.escape import for_markdown
 
@@ -44,7 +31,7 @@ REASON_LIMIT = 400
 
 
 def markdown(leaderboard: Leaderboard) -> str:
-    """The whole leaderboard as one Markdown page."""
+    """Return the whole leaderboard as one Markdown page."""
     lines = [f"# {for_markdown(TITLE)}", "", LEAD, "", f"{header(leaderboard)}.", ""]
     for board in leaderboard.boards:
         lines += _markdown_board(board)
@@ -52,11 +39,10 @@ def markdown(leaderboard: Leaderboard) -> str:
         lines += [EMPTY, ""]
     for aggregate in leaderboard.aggregates:
         lines += _markdown_aggregate(aggregate)
-    lines += _section("Teachers", TEACHER_COLUMNS, teacher_rows(leaderboard))
-    lines += _section("Failed and unfinished runs", STATE_COLUMNS, state_rows(leaderboard))
-    lines += _section("Rejected files", REJECTED_COLUMNS, rejected_rows(leaderboard))
+    for listing in listings(leaderboard):
+        lines += _section(listing.title, listing.columns, listing.rows)
     lines += ["## How to read this", ""]
-    for explanation in (SCOPE_EXPLAINED, RANKS_EXPLAINED, INTERVALS_EXPLAINED, UNVERIFIED):
+    for explanation in EXPLANATIONS:
         lines += [explanation, ""]
     known = measured(row for board in leaderboard.boards for row in board.rows)
     lines += [f"- {column.title}: {column.explanation}" for column in COLUMNS if column.key in known]
@@ -108,5 +94,6 @@ def _section(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) 
 
 
 def markdown_table(columns: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table; ``columns`` are names, and whether they hold numbers."""
     lines = [[name for name, _ in columns], ["---:" if numeric else "---" for _, numeric in columns], *rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]

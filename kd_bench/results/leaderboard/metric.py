@@ -1,4 +1,4 @@
-"""What a metric of a board is, and where a record has its number."""
+"""Metrics of boards: a description, and the place where a record has the number."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ _OF_RECORD = frozenset(Record.model_fields)
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of a record.
+    """A number of a record.
 
     Args:
-        path: where the record has it; ``headline`` is what the recipe's selection rule picks. Something that is null
-            on the way makes it missing. A list counts its entries.
+        path: its place in the record; ``headline`` is what the recipe's selection rule picks. A null on the way makes
+            it missing. A list counts its entries.
         lower: whether lower is better; sorting starts with the better end.
         shown: whether the page and the Markdown tables show it without being asked.
-        floor: path of what a perfect model would have on a split of this size; shown in brackets.
+        floor: path of the number that a perfect model would have on a split of this size; shown in brackets.
     """
 
     key: str
@@ -37,7 +37,7 @@ class Metric:
 
 
 def value_at(record: Record, path: str) -> Number:
-    """The number at a path, or None where there is none. In a configuration anything may stand in its place."""
+    """Return the number at a path, or None: in a configuration anything may stand in its place."""
     get, names = _steps(path)
     try:
         found = get(record)

@@ -11,24 +11,18 @@ from kd_bench.results.leaderboard.metric import value_at
 from kd_bench.results.records.load import FAILED_STATES
 from kd_bench.results.records.record import DatasetInfo, TeacherInfo
 from kd_bench.results.records.states import RunState
-from kd_bench.results.statistics import (
+from kd_bench.results.statistics.intervals import Estimate, estimate, mean, standard_error
+from kd_bench.results.statistics.multiplicity import holm
+from kd_bench.results.statistics.paired import Scores, paired_differences, paired_estimate, paired_p_value
+from kd_bench.results.statistics.power import minimum_detectable_difference
+from kd_bench.results.statistics.ranking import (
     MINIMUM_CLAIM,
     MINIMUM_RANKED,
-    Estimate,
     Evidence,
-    Scores,
-    estimate,
     evidence,
     gap_closed,
-    holm,
     indistinguishable,
-    mean,
-    minimum_detectable_difference,
-    paired_differences,
-    paired_estimate,
-    paired_p_value,
     rank_bands,
-    standard_error,
 )
 
 SIGNIFICANCE = 0.05
@@ -36,7 +30,7 @@ SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a board. Metrics are means over the seeds, of the test split, as fractions; ``None`` is missing.
+    """A line of a board. Metrics are means over the seeds on the test split, as fractions; ``None`` is missing.
 
     ``rank`` is the first and last rank of the band, ``None`` below three seeds. ``best`` marks the first band where it
     is significantly better than all below. The p values are of paired tests against a baseline, after Holm's adjustment
@@ -65,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Context:
-    """What the rows of a board are compared with, and the states of its runs that left no record."""
+    """Baselines, teacher and data that the rows of a board are compared with, and states of runs without a record."""
 
     scratch: Entry | None
     kd: Entry | None
@@ -76,7 +70,7 @@ class Context:
 
 @dataclass(frozen=True)
 class _Standing:
-    """What follows from comparing an entry with all others."""
+    """The standing of an entry among all others."""
 
     rank: tuple[int, int] | None = None
     best: bool = False
@@ -85,13 +79,13 @@ class _Standing:
 
 
 def baseline(entries: Sequence[Entry], name: str) -> Entry | None:
-    """The entry that differences refer to: outside chains, with the most seeds, then the first by configuration."""
+    """Return the entry that differences refer to: outside of chains, with the most seeds, then the first in order."""
     candidates = [entry for entry in entries if entry.name == name and entry.generation == 0]
     return max(candidates, key=lambda entry: len(entry.runs), default=None)
 
 
 def build_rows(entries: Sequence[Entry], context: Context) -> tuple[Row, ...]:
-    """Ranked rows by descending mean, then those with too few seeds; the label decides between equal means."""
+    """Build ranked rows by descending mean, then those with too few seeds; the label decides between equal means."""
     ordered = sorted(entries, key=lambda entry: (not _ranked(entry), -mean(list(entry.scores.values())), entry.label))
     ranked = [entry for entry in ordered if _ranked(entry)]
     standings = [*_standings(ranked, context), *[_Standing()] * (len(ordered) - len(ranked))]
@@ -119,7 +113,7 @@ def _p_value(entry: Entry, reference: Entry | None) -> float | None:
 
 
 def _best(scores: Sequence[Scores], ranks: Sequence[tuple[int, int]]) -> int:
-    """How many rows from the top are significantly the best: all of the first band, or none.
+    """Count the rows from the top that are significantly the best: all of the first band, or none.
 
     Each needs the seeds for a claim, and must be told from every row below the band, also by a paired test after Holm's
     adjustment over these comparisons. Where no such test can be made there is no claim.
@@ -165,8 +159,10 @@ def _difference(entry: Entry, reference: Entry | None) -> Estimate | None:
 
 
 def _detectable(entry: Entry, reference: Entry | None) -> float | None:
-    """From the spread of the differences by seed, so it is as uncertain as that; None below three shared seeds, and
-    where they do not spread."""
+    """Compute the detectable difference from the spread of the differences by seed, and as uncertain as that.
+
+    None below three shared seeds, and where the differences do not spread.
+    """
     if reference is None or entry is reference:
         return None
     paired = paired_estimate(entry.scores, reference.scores)
@@ -179,7 +175,7 @@ def _detectable(entry: Entry, reference: Entry | None) -> float | None:
 
 @lru_cache
 def _detectable_deviations(seeds: int) -> float | None:
-    """The minimum detectable difference in standard deviations of the differences."""
+    """Return the minimum detectable difference in standard deviations of the differences."""
     return minimum_detectable_difference(1.0, seeds, paired=True)
 
 
@@ -196,7 +192,7 @@ def _gap_closed(entry: Entry, top1: float, context: Context) -> float | None:
 
 
 def _mean(entry: Entry, path: str) -> Estimate | None:
-    """Over all seeds; missing as soon as one seed lacks it, because a mean over other seeds is another number.
+    """Average over all seeds; missing as soon as one seed lacks it, because a mean over other seeds is another number.
 
     Missing as well where the numbers are too large for the arithmetic. Counts that do not vary stay whole numbers.
     """

@@ -2,19 +2,20 @@
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.building import Leaderboard
 from kd_bench.results.leaderboard.entries import options_text
 from kd_bench.results.leaderboard.known_metrics import METRICS
 from kd_bench.results.leaderboard.rows import Row
-from kd_bench.results.statistics import Estimate
+from kd_bench.results.statistics.intervals import Estimate
 from kd_bench.results.text.escape import for_csv
 
 Value = str | int | float | bool | None
+Getter = Callable[[Board, Row], Value]
 
-IDENTITY: dict[str, Callable[[Board, Row], Value]] = {
+IDENTITY: dict[str, Getter] = {
     "board": lambda board, row: board.identifier,
     "dataset": lambda board, row: board.dataset.name,
     "dataset_sha256": lambda board, row: board.dataset.content_sha256,
@@ -48,28 +49,23 @@ IDENTITY: dict[str, Callable[[Board, Row], Value]] = {
 }
 
 
-def _estimate(name: str, get: Callable[[Row], Estimate | None]) -> dict[str, Callable[[Board, Row], Value]]:
-    def part(attribute: str) -> Callable[[Board, Row], Value]:
+# Parts of an estimate by the ends of their columns' names. A metric has as many seeds as its row, or is missing.
+ESTIMATE = {"_mean": "mean", "_ci95_low": "low", "_ci95_high": "high", "_n": "n"}
+METRIC = {"": "mean", "_ci95_low": "low", "_ci95_high": "high"}
+
+
+def _estimate(name: str, get: Callable[[Row], Estimate | None], parts: dict[str, str] = ESTIMATE) -> dict[str, Getter]:
+    def part(attribute: str) -> Getter:
         return lambda board, row: getattr(get(row), attribute, None)
 
-    return {
-        f"{name}_mean": part("mean"),
-        f"{name}_ci95_low": part("low"),
-        f"{name}_ci95_high": part("high"),
-        f"{name}_n": part("n"),
-    }
+    return {name + end: part(attribute) for end, attribute in parts.items()}
 
 
-def _metric(key: str) -> dict[str, Callable[[Board, Row], Value]]:
-    """Mean and interval; the number of seeds is that of the row, because a metric that one lacks is missing."""
-
-    def part(attribute: str) -> Callable[[Board, Row], Value]:
-        return lambda board, row: getattr(row.metrics[key], attribute, None)
-
-    return {key: part("mean"), f"{key}_ci95_low": part("low"), f"{key}_ci95_high": part("high")}
+def _metric(key: str) -> dict[str, Getter]:
+    return _estimate(key, lambda row: row.metrics[key], METRIC)
 
 
-COLUMNS: dict[str, Callable[[Board, Row], Value]] = {
+COLUMNS: dict[str, Getter] = {
     **IDENTITY,
     **_estimate("test_top1", lambda row: row.top1),
     **_estimate("difference_to_scratch", lambda row: row.scratch_difference),
@@ -87,18 +83,22 @@ COLUMNS: dict[str, Callable[[Board, Row], Value]] = {
 
 
 def csv_text(leaderboard: Leaderboard) -> str:
-    """All boards in one table, in the order of the page; the header is there without any row, too."""
+    """Return all boards in one table, in the order of the page."""
+    rows = ((board, row) for board in leaderboard.boards for row in board.rows)
+    return csv_table(COLUMNS, ([get(board, row) for get in COLUMNS.values()] for board, row in rows))
+
+
+def csv_table(columns: Iterable[str], lines: Iterable[Iterable[Value]]) -> str:
+    """Return a table with a header; it is there without any line, too."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for board in leaderboard.boards:
-        for row in board.rows:
-            writer.writerow([cell_text(get(board, row)) for get in COLUMNS.values()])
+    writer.writerow(columns)
+    writer.writerows([cell_text(value) for value in line] for line in lines)
     return buffer.getvalue()
 
 
 def cell_text(value: Value) -> str:
-    """A value of a CSV table: full precision, empty where it is missing, no formula."""
+    """Return a value as the text of a CSV cell: full precision, empty where missing, never a formula."""
     if value is None:
         return ""
     if isinstance(value, bool):

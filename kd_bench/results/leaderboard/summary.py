@@ -1,14 +1,17 @@
 """Sentences and small tables that Markdown and HTML share."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timezone
 
 from kd_bench import __version__
 from kd_bench.results.leaderboard.aggregates import Aggregate
 from kd_bench.results.leaderboard.board import KD, Board
 from kd_bench.results.leaderboard.building import Leaderboard
+from kd_bench.results.leaderboard.columns import INTERVALS_EXPLAINED, RANKS_EXPLAINED, SCOPE_EXPLAINED
+from kd_bench.results.records.record import Record
 from kd_bench.results.records.states import RunState
-from kd_bench.results.statistics import Estimate, sampling_half_width
+from kd_bench.results.statistics.intervals import Estimate, sampling_half_width
 from kd_bench.results.text.escape import visible
 from kd_bench.results.text.formats import MISSING, count, decimal, percent, seconds
 
@@ -24,21 +27,11 @@ UNVERIFIED = (
 )
 VERSION_LINE = f"Computed from records by kd_bench {__version__}."
 EMPTY = "There are no finished student runs to rank."
+EXPLANATIONS = (SCOPE_EXPLAINED, RANKS_EXPLAINED, INTERVALS_EXPLAINED, UNVERIFIED)
 TEACHER_COLUMNS = ("Teacher", "Dataset", "Recipe", "Seed", "Test top-1 %", "Parameters", "MACs", "Train s", "Run")
 STATE_COLUMNS = (
-    "State",
-    "Method",
-    "Dataset",
-    "Teacher",
-    "Student",
-    "Recipe",
-    "Seed",
-    "Epoch",
-    "Cause",
-    "Updated",
-    "Run",
+    *("State", "Method", "Dataset", "Teacher", "Student", "Recipe", "Seed", "Epoch", "Cause", "Updated", "Run"),
 )
-REJECTED_COLUMNS = ("File", "Reason")
 AGGREGATE_COLUMNS = ("Method", "Seeds", "IQM of gap closed %", "Optimality gap %", "P(better than KD)")
 AGGREGATES_EXPLAINED = (
     "Gap closed of every run: 0 is scratch, 100 the teacher. IQM is the mean of the middle half of all runs on all"
@@ -54,18 +47,41 @@ HASH_LENGTH = 10
 NAME_LIMIT = 60
 
 
+@dataclass(frozen=True)
+class Listing:
+    """A plain table below the boards; ``caption`` is its short name."""
+
+    title: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+def listings(leaderboard: Leaderboard) -> tuple[Listing, ...]:
+    """Return the tables of teachers, of runs without a record and of rejected files."""
+    found = leaderboard.collection
+    rejected: list[tuple[str, ...]] = [(each.path, each.reason) for each in found.rejected]
+    return (
+        Listing("Teachers", "Teachers", TEACHER_COLUMNS, list(map(_teacher_row, leaderboard.teachers))),
+        Listing("Failed and unfinished runs", "Runs", STATE_COLUMNS, list(map(_state_row, found.states))),
+        Listing("Rejected files", "Files", ("File", "Reason"), rejected),
+    )
+
+
 def header(leaderboard: Leaderboard) -> str:
+    """Return the line of the counts of what was found."""
     found = leaderboard.collection
     return counts(len(found.records), found.unfinished, found.failed, len(found.rejected))
 
 
 def counts(records: int, unfinished: int, failed: int, rejected: int) -> str:
+    """Return a line such as ``16 records, 0 unfinished, 0 failed, 0 rejected``."""
     noun = "record" if records == 1 else "records"
     return f"{records} {noun}, {unfinished} unfinished, {failed} failed, {rejected} rejected"
 
 
 def facts(board: Board) -> list[str]:
-    """What the board's numbers refer to: the data, the teacher, and how far the test split can tell rows apart."""
+    """Return sentences on what the numbers refer to: data, teacher, and how far the test split tells rows apart."""
     data = board.dataset
     height, width = data.image_size
     lines = [
@@ -90,7 +106,7 @@ def facts(board: Board) -> list[str]:
 
 
 def detectable(board: Board) -> str:
-    """The median of what the rows' seeds would show against KD; empty where no row has enough of them."""
+    """State the median difference to KD that the rows' seeds would show; empty where no row has enough of them."""
     values = sorted(row.kd_detectable for row in board.rows if row.kd_detectable is not None)
     if not values:
         return ""
@@ -102,10 +118,12 @@ def detectable(board: Board) -> str:
 
 
 def aggregate_title(aggregate: Aggregate) -> str:
+    """Return the heading of an aggregate."""
     return f"Over {len(aggregate.boards)} boards · {aggregate.recipe}"
 
 
 def aggregate_rows(aggregate: Aggregate) -> list[tuple[str, ...]]:
+    """Return the rows of the table of an aggregate."""
     return [
         (
             method.label,
@@ -124,25 +142,18 @@ def _with_interval(value: Estimate, text: Callable[[float], str]) -> str:
     return f"{text(value.mean)} [{text(value.low)}, {text(value.high)}]"
 
 
-def teacher_rows(leaderboard: Leaderboard) -> list[tuple[str, ...]]:
-    return [
-        (
-            record.student.name,
-            record.dataset.name,
-            record.recipe,
-            str(record.seed),
-            percent(record.headline().test.top1),
-            count(record.student.parameters),
-            count(record.student.macs),
-            seconds(record.times.train_seconds),
-            record.run_id,
-        )
-        for record in leaderboard.teachers
-    ]
-
-
-def state_rows(leaderboard: Leaderboard) -> list[tuple[str, ...]]:
-    return [_state_row(state) for state in leaderboard.collection.states]
+def _teacher_row(record: Record) -> tuple[str, ...]:
+    return (
+        record.student.name,
+        record.dataset.name,
+        record.recipe,
+        str(record.seed),
+        percent(record.headline().test.top1),
+        count(record.student.parameters),
+        count(record.student.macs),
+        seconds(record.times.train_seconds),
+        record.run_id,
+    )
 
 
 def _state_row(state: RunState) -> tuple[str, ...]:
@@ -160,7 +171,3 @@ def _state_row(state: RunState) -> tuple[str, ...]:
         f"{updated.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC",
         state.run_id,
     )
-
-
-def rejected_rows(leaderboard: Leaderboard) -> list[tuple[str, ...]]:
-    return [(rejected.path, rejected.reason) for rejected in leaderboard.collection.rejected]

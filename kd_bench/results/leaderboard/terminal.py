@@ -1,14 +1,14 @@
-"""A board as a plain table for a terminal."""
+"""Boards as plain tables for a terminal."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.columns import SELECTION_MARKS, rank_text
 from kd_bench.results.leaderboard.known_metrics import METRICS
 from kd_bench.results.leaderboard.rows import Row
 from kd_bench.results.leaderboard.summary import EMPTY
-from kd_bench.results.statistics import Estimate
+from kd_bench.results.statistics.intervals import Estimate
 from kd_bench.results.text.escape import ELLIPSIS, visible
 from kd_bench.results.text.formats import FORMATS, MISSING, half_width, percent, points
 
@@ -17,22 +17,13 @@ METHOD_LINES = 3
 SELECTION_SIGNS = {"last": "", "best_on_validation": "†", "best_on_test": "‡"}
 TERMINAL_GAP = "  "
 TERMINAL_TITLES = (
-    "rank",
-    "method",
-    "seeds",
-    "test top-1 %",
-    "Δ scratch",
-    "Δ KD",
-    "retention",
-    "ECE",
-    "params",
-    "train s",
+    *("rank", "method", "seeds", "test top-1 %", "Δ scratch", "Δ KD", "retention", "ECE", "params", "train s"),
 )
 METRIC_COLUMNS = ("ece", "parameters", "train_seconds")
 
 
 def terminal_table(boards: Sequence[Board], width: int = 110) -> str:
-    """The boards as plain text for the end of a command.
+    """Return the boards as plain text for the end of a command.
 
     Long names of methods are broken to fit ``width`` columns; 100 are enough unless ranks or counts have many digits.
     """
@@ -58,11 +49,9 @@ def _terminal_cells(row: Row) -> list[str]:
         rank_text(row.rank) + evidence,
         visible(row.entry.label) + SELECTION_SIGNS[row.entry.selection],
         f"{row.top1.n}{without}",
-        f"{percent(row.top1.mean)} {half_width(row.top1)}"
-        if row.top1.half_width is not None
-        else percent(row.top1.mean),
-        _terminal_difference(row.scratch_difference),
-        _terminal_difference(row.kd_difference),
+        _terminal_estimate(row.top1, percent),
+        _terminal_estimate(row.scratch_difference, points),
+        _terminal_estimate(row.kd_difference, points),
         MISSING if row.retention is None else percent(row.retention),
         *(_terminal_metric(row, key) for key in METRIC_COLUMNS),
     ]
@@ -73,14 +62,14 @@ def _terminal_metric(row: Row, key: str) -> str:
     return MISSING if value is None else FORMATS[METRICS[key].unit](value.mean)
 
 
-def _terminal_difference(value: Estimate | None) -> str:
+def _terminal_estimate(value: Estimate | None, text: Callable[[float], str]) -> str:
     if value is None:
         return MISSING
-    return points(value.mean) if value.half_width is None else f"{points(value.mean)} {half_width(value)}"
+    return text(value.mean) if value.half_width is None else f"{text(value.mean)} {half_width(value)}"
 
 
 def _terminal_lines(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
-    """One row, of several lines where the method's name has to be broken."""
+    """Return the lines of a row, several where the method's name has to be broken."""
     first, *rest = textwrap.wrap(cells[1], widths[1], max_lines=METHOD_LINES, placeholder=ELLIPSIS) or [""]
     aligned = [cell.rjust(size) for cell, size in zip(cells, widths, strict=True)]
     aligned[1] = first.ljust(widths[1])

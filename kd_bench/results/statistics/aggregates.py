@@ -1,5 +1,5 @@
-"""Aggregates of several pairs or data sets, as of Agarwal et al. 2021, "Deep RL at the edge of the statistical
-precipice" (arXiv:2108.13264).
+"""Aggregates over several pairs or data sets (Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice",
+arXiv:2108.13264).
 
 Scores are arrays (N, M): N seeds of each of M pairs or data sets, normalised so that pairs are comparable, such as the
 gap closed. Pairs that lack a seed are left out by the caller, never imputed.
@@ -19,12 +19,12 @@ Array = NDArray[np.float64]
 
 
 def interquartile_mean(scores: ArrayLike) -> float:
-    """Mean of the middle half of all values: a quarter of them, rounded down, is left out at either end."""
+    """Return the mean of the middle half of all values: a quarter, rounded down, is left out at either end."""
     return float(_interquartile_means(_scores(scores)[None])[0])
 
 
 def _interquartile_means(scores: Array) -> Array:
-    """Of many arrays (D, N, M) at once."""
+    """Return the interquartile means (D,) of many arrays (D, N, M) at once."""
     values = np.sort(scores.reshape(len(scores), -1))
     trimmed = int(TRIMMED * values.shape[1])
     means: Array = values[:, trimmed : values.shape[1] - trimmed].mean(axis=1)
@@ -32,33 +32,33 @@ def _interquartile_means(scores: Array) -> Array:
 
 
 def optimality_gap(scores: ArrayLike, target: float = 1.0) -> float:
-    """By how much the scores fall short of ``target`` on average; what is above it counts as reaching it."""
+    """Return how far the scores fall short of ``target`` on average; those above it count as reaching it."""
     return float(target - np.minimum(_scores(scores), target).mean())
 
 
 def performance_profile(scores: ArrayLike, thresholds: Sequence[float]) -> list[float]:
-    """For each threshold the share of all values above it."""
+    """Return the share of all values above each threshold."""
     values = _scores(scores)
     return [float((values > threshold).mean()) for threshold in thresholds]
 
 
 def probability_of_improvement(scores: ArrayLike, baseline: ArrayLike) -> float:
-    """How likely a run of one method beats a run of another on a random pair, ties counting one half.
+    """Return the probability that a run of one method beats a run of another on a random pair, ties counting one half.
 
-    P(X > Y) + P(X = Y) / 2 for each pair, which is the Mann-Whitney statistic over N · N', averaged over the pairs.
+    It is P(X > Y) + P(X = Y) / 2, the Mann-Whitney statistic over N · N', averaged over the pairs.
 
     Args:
         scores, baseline: (N, M) and (N', M).
     """
-    ours, theirs = _scores(scores), _scores(baseline)
-    if ours.shape[1] != theirs.shape[1]:
-        raise ValueError(f"the methods have scores on {ours.shape[1]} and {theirs.shape[1]} pairs")
-    return float(_probabilities(ours[None], theirs[None])[0])
+    first, second = _scores(scores), _scores(baseline)
+    if first.shape[1] != second.shape[1]:
+        raise ValueError(f"the methods have scores on {first.shape[1]} and {second.shape[1]} pairs")
+    return float(_probabilities(first[None], second[None])[0])
 
 
-def _probabilities(ours: Array, theirs: Array) -> Array:
-    """Of many pairs of arrays (D, N, M) and (D, N', M) at once."""
-    wins = np.sign(ours[:, :, None] - theirs[:, None]) / 2 + 0.5
+def _probabilities(first: Array, second: Array) -> Array:
+    """Return the probabilities (D,) of many arrays (D, N, M) against (D, N', M) at once."""
+    wins = np.sign(first[:, :, None] - second[:, None]) / 2 + 0.5
     means: Array = wins.reshape(len(wins), -1).mean(axis=1)
     return means
 
@@ -70,7 +70,7 @@ def stratified_interval(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Bootstrap interval of a statistic of one or more arrays of scores: seeds are drawn anew, pair by pair.
+    """Return the bootstrap interval of a statistic of arrays of scores, whose seeds are drawn anew, pair by pair.
 
     Percentiles cover too little with few seeds, because the spread of n values drawn from n is smaller by (n - 1) / n
     in variance. The interval is therefore widened about the statistic by √(n / (n - 1)), n the fewest seeds.
@@ -93,7 +93,7 @@ def stratified_interval(
 
 
 def _drawn(arrays: Sequence[Array], draws: int, random: np.random.RandomState) -> list[Array]:
-    """(draws, N, M) of each array (N, M), drawn in turn: one draw of each, then the next of each."""
+    """Draw (draws, N, M) from each array (N, M) in turn: one draw of each, then the next of each."""
     shapes = {array.shape for array in arrays}
     if len(shapes) == 1:  # the same stream in one go
         chosen = random.randint(len(arrays[0]), size=(draws, len(arrays), *arrays[0].shape))

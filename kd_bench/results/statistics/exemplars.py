@@ -22,12 +22,12 @@ class Exemplar:
 
 
 def compression_identified(lists: Sequence[Exemplars]) -> list[Exemplar]:
-    """The compression-identified exemplars of several students (seeds) of one teacher (Hooker et al. 2019,
-    arXiv:1911.05248): samples on which the mode of the compressed models' predictions is not that of the original.
+    """Find the compression-identified exemplars of several students (seeds) of one teacher.
 
-    A student that does not list a sample predicts what the teacher does. Lists that are cut off end at a confidence of
-    the teacher: samples behind the earliest end are left out, since not every student's prediction is known there. Of
-    equally frequent classes the teacher's counts, then the lowest.
+    They are the samples on which the most frequent prediction of the compressed models is not that of the original
+    (Hooker et al. 2019, arXiv:1911.05248); among equally frequent classes the teacher's counts, then the lowest. A
+    student that does not list a sample predicts what the teacher does. Lists that are cut off end at a confidence of
+    the teacher: samples behind the earliest end are left out, since not every student's prediction is known there.
     """
     votes: dict[int, Counter[int]] = {}
     facts: dict[int, tuple[float, int, int]] = {}

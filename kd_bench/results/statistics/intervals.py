@@ -20,6 +20,7 @@ class Estimate:
 
     @property
     def half_width(self) -> float | None:
+        """Half the width of the interval; None where there is none."""
         return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
     @property
@@ -29,7 +30,7 @@ class Estimate:
 
 
 def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean, from a sum without rounding errors and therefore independent of the order of the values.
+    """Return the arithmetic mean, from a sum without rounding errors and thus independent of the order of the values.
 
     Raises:
         ValueError: there are no values.
@@ -43,17 +44,17 @@ def mean(values: Sequence[float]) -> float:
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """Standard error of the mean: the sample standard deviation (divisor n - 1) over the square root of n."""
+    """Return the standard error of the mean: the sample standard deviation (divisor n - 1) over √n."""
     center = mean(values)
     squares = math.fsum((value - center) ** 2 for value in values)
     return math.sqrt(squares / (len(values) - 1) / len(values))
 
 
 def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-    """Student's t interval of a mean: mean ± t(1 - (1 - confidence) / 2, n - 1) · s / √n (Student 1908).
+    """Return Student's t interval of a mean: mean ± t(1 - (1 - confidence) / 2, n - 1) · s / √n (Student 1908).
 
-    In the unit of the values. ``None`` below two values, where the spread is unknown. Equal values give an interval of
-    width 0, which is what the formula says and not a promise that the next seed will agree.
+    The unit is that of the values. ``None`` below two values, where the spread is unknown. Equal values give an
+    interval of width 0, which the formula says and which is no promise that the next seed will agree.
     """
     if len(values) < 2:
         return None
@@ -63,7 +64,7 @@ def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple
 
 
 def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
-    """Mean and t interval.
+    """Return mean and t interval.
 
     Raises:
         ValueError: there are no values.
@@ -73,10 +74,10 @@ def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimat
 
 
 def sampling_half_width(accuracy: float, samples: int, confidence: float = CONFIDENCE) -> float | None:
-    """Half width of an accuracy's interval from the finite test set alone: z · √(p (1 - p) / N), as a fraction.
+    """Return half the width of an accuracy's interval from the finite test set alone: z · √(p (1 - p) / N), a fraction.
 
-    The normal approximation of the binomial; intervals over seeds do not contain this part, because all seeds are
-    tested on the same samples. ``None`` without samples.
+    It is the normal approximation of the binomial. Intervals over seeds do not contain this part, because all seeds
+    are tested on the same samples. ``None`` without samples.
     """
     if samples < 1:
         return None

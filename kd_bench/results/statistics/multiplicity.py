@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjustment for testing several methods against one baseline (Holm 1979).
+    """Adjust p values by Holm's step-down procedure, for tests of several methods against one baseline (Holm 1979).
 
     The i-th smallest of m p values becomes the largest of (m - j + 1) · p(j) over j <= i, at most 1. ``None`` marks a
     test that was not made: it stays ``None`` and does not count towards m.
@@ -19,7 +19,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p values of the step-up procedure that bounds the false discovery rate (Benjamini & Hochberg 1995).
+    """Adjust p values by the step-up procedure that bounds the false discovery rate (Benjamini & Hochberg 1995).
 
     The i-th smallest of m p values becomes the smallest of m / j · p(j) over j >= i, at most 1. Rejecting those at or
     below 0.05 keeps the expected share of false rejections at 5 %, for independent or positively dependent tests.

@@ -8,22 +8,22 @@ from scipy.special import bdtr, stdtr
 from kd_bench.results.statistics.intervals import CONFIDENCE, Estimate, estimate, mean, standard_error
 
 DRAWS = 10_000
-ROUNDING = 1e-12  # of differences of fractions: what is closer together is equal
+ROUNDING = 1e-12  # differences of fractions that are closer together are equal
 
 Scores = Mapping[int, float]
 
 
 def paired_differences(scores: Scores, baseline: Scores) -> list[float]:
-    """``scores`` minus ``baseline`` on the seeds that both have, by ascending seed. No seed is imputed."""
+    """Return ``scores`` minus ``baseline`` on the seeds that both have, by ascending seed. No seed is imputed."""
     return [scores[seed] - baseline[seed] for seed in sorted(scores.keys() & baseline.keys())]
 
 
 def paired_estimate(scores: Scores, baseline: Scores, confidence: float = CONFIDENCE) -> Estimate | None:
-    """Mean difference by seed and its t interval, on the ``n`` shared seeds; ``None`` where no seed is shared.
+    """Return the mean difference by seed and its t interval on the ``n`` shared seeds; ``None`` where none is shared.
 
-    In the unit of the scores: a difference of accuracies is a fraction (0.01 is one percentage point). Without an
-    interval where all differences are equal: accuracies are whole numbers of samples, so that a few seeds may agree to
-    the last sample by chance, and an interval of width 0 would claim certainty.
+    The unit is that of the scores: a difference of accuracies is a fraction (0.01 is one percentage point). Where all
+    differences are equal there is no interval: accuracies are whole numbers of samples, so that a few seeds may agree
+    to the last sample by chance, and an interval of width 0 would claim certainty.
     """
     differences = paired_differences(scores, baseline)
     if not differences:
@@ -34,7 +34,7 @@ def paired_estimate(scores: Scores, baseline: Scores, confidence: float = CONFID
 
 
 def paired_p_value(scores: Scores, baseline: Scores) -> float | None:
-    """Two-sided p value of the paired t test: 2 · P(T(n - 1) <= -|t|), t = mean difference / (s / √n).
+    """Return the two-sided p value of the paired t test: 2 · P(T(n - 1) <= -|t|), t = mean difference / (s / √n).
 
     ``None`` below two shared seeds, and where all differences are equal: their spread is unknown then (see
     ``paired_estimate``). Where all of them are 0 it is 1.
@@ -52,13 +52,14 @@ def _all_equal(differences: Sequence[float]) -> bool:
 
 
 def mcnemar_p_value(negative: int, positive: int) -> float:
-    """Two-sided p value of McNemar's exact test of two classifiers on the same samples (McNemar 1947).
+    """Return the two-sided p value of McNemar's exact test of two classifiers on the same samples (McNemar 1947).
 
     Only the samples on which exactly one of them is right carry evidence; were the two equally good, either would be
-    right on each of these with probability 1/2: p = min(1, 2 · P(X <= min(negative, positive))), X ~ B(n, 1/2).
+    right on each of these with probability 1/2: p = min(1, 2 · P(X <= min(negative, positive))), X ~ B(n, 1/2). It is
+    1 where there are none.
 
     Args:
-        negative, positive: how many samples only the one, and only the other, gets right. 1 where there are none.
+        negative, positive: numbers of samples that only the one, and only the other, gets right.
     """
     return min(1.0, 2 * float(bdtr(min(negative, positive), negative + positive, 0.5)))
 
@@ -66,7 +67,7 @@ def mcnemar_p_value(negative: int, positive: int) -> float:
 def bootstrap_interval(
     differences: Sequence[float], confidence: float = CONFIDENCE, draws: int = DRAWS, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over samples of paired differences, such as correct - correct.
+    """Return the percentile bootstrap interval of the mean of paired differences over samples, such as right - right.
 
     It covers the choice of the test samples, not the seeds. Equal differences are drawn together (a multinomial), so
     that the three values of a difference in being right cost no more for a large split.

@@ -1,4 +1,4 @@
-"""What so many seeds can show at all, and whether a number has been reproduced."""
+"""Power: the differences that a number of seeds can show at all, and whether a published number has been reproduced."""
 
 import math
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ Verdict = Literal["reproduced", "below", "above", "inconclusive"]
 def minimum_detectable_difference(
     deviation: float, seeds: int, paired: bool = False, power: float = POWER, significance: float = SIGNIFICANCE
 ) -> float | None:
-    """The true difference of two means that a two-sided t test finds with probability ``power``.
+    """Return the true difference of two means that a two-sided t test finds with probability ``power``.
 
-    In the unit of ``deviation``. A difference that is smaller may be there without being found. Found by bisection on
-    the power of the noncentral t distribution.
+    The unit is that of ``deviation``. A smaller difference may be there without being found. The solution comes from
+    bisection on the power of the noncentral t distribution.
 
     Args:
-        deviation: standard deviation over seeds, of each method; of the differences where ``paired``.
-        seeds: of each method. None below two.
+        deviation: standard deviation over seeds of each method, or of the differences where ``paired``.
+        seeds: number of seeds of each method; the result is None below two.
     """
     if seeds < 2:
         return None
@@ -45,19 +45,9 @@ def minimum_detectable_difference(
     return high * scale * deviation
 
 
-def smallest_wilcoxon_p(pairs: int) -> float:
-    """The least two-sided p value of Wilcoxon's exact signed-rank test: 2 / 2^n, all differences of one sign."""
-    return min(1.0, 2.0 ** (1 - pairs))
-
-
-def smallest_mann_whitney_p(first: int, second: int) -> float:
-    """The least two-sided p value of the exact Mann-Whitney test: 2 over (n + m choose n), samples without overlap."""
-    return min(1.0, 2 / math.comb(first + second, first))
-
-
 @dataclass(frozen=True)
 class Equivalence:
-    """Whether values agree with a published one: the verdict, their difference with its interval, the p value."""
+    """The verdict on values and a published one, their difference with its interval, and the p value."""
 
     verdict: Verdict
     difference: Estimate
@@ -66,7 +56,7 @@ class Equivalence:
 
 @dataclass(frozen=True)
 class Spread:
-    """Standard deviation over so many seeds, two or more."""
+    """Standard deviation over a number of seeds, two or more."""
 
     deviation: float
     seeds: int
@@ -79,16 +69,15 @@ def equivalence(
     significance: float = SIGNIFICANCE,
     spread: Spread | None = None,
 ) -> Equivalence:
-    """Two one-sided t tests of |mean - published| < tolerance (Schuirmann 1987).
+    """Make the two one-sided t tests of |mean - published| < tolerance (Schuirmann 1987).
 
-    ``reproduced``: both reject, which is where the 1 - 2 · significance interval of the difference lies within
+    ``reproduced``: both reject, that is, the 1 - 2 · significance interval of the difference lies within
     ± tolerance. ``below`` and ``above``: that interval lies beyond the band. ``inconclusive``: it touches an end of the
     band, or there are fewer than two values. So without evidence nothing is reproduced, and nothing fails either.
 
     Args:
         values: one a seed, in the unit of ``published`` and ``tolerance``.
-        spread: of the published mean; the tests are then Welch's (1947). Without it the published value counts as
-            exact.
+        spread: spread of the published mean, for Welch's tests (1947). Without it the published value counts as exact.
     """
     center = mean([value - published for value in values])
     if len(values) < 2:
@@ -107,18 +96,18 @@ def equivalence(
 
 
 def _error(values: Sequence[float], spread: Spread | None) -> tuple[float, float]:
-    """Standard error of the difference, and its degrees of freedom (Welch-Satterthwaite where there are two means)."""
-    own = standard_error(values)
+    """Return standard error and degrees of freedom of the difference (Welch-Satterthwaite where both means vary)."""
+    measured = standard_error(values)
     if spread is None:
-        return own, len(values) - 1
-    theirs = spread.deviation / math.sqrt(spread.seeds)
-    error = math.hypot(own, theirs)
-    weights = (own**4 / (len(values) - 1), theirs**4 / (spread.seeds - 1))
+        return measured, len(values) - 1
+    published = spread.deviation / math.sqrt(spread.seeds)
+    error = math.hypot(measured, published)
+    weights = (measured**4 / (len(values) - 1), published**4 / (spread.seeds - 1))
     return error, error**4 / sum(weights) if error else len(values) - 1
 
 
 def _one_sided(error: float, degrees: float, margin: float) -> float:
-    """p value of the one of the two tests that is harder to reject; ``margin`` is left to the nearer end."""
+    """Return the larger p value of the two tests; ``margin`` is left to the nearer end of the band."""
     if error == 0:
         return 0.0 if margin > 0 else 1.0
     return float(stdtr(degrees, -margin / error))

@@ -1,4 +1,4 @@
-"""What may be said of methods on one board: evidence, ties, rank bands, the share of the gap that is closed."""
+"""Claims about methods on one board: evidence, ties, rank bands, the share of the gap that is closed."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -13,7 +13,7 @@ Evidence = Literal["ranked", "preliminary", "too few runs", "single run", "no ru
 
 
 def gap_closed(student: float, scratch: Sequence[float], teacher: float) -> float | None:
-    """Share of the teacher's advantage that the student gains: (student - scratch) / (teacher - scratch).
+    """Return the share of the teacher's advantage that the student gains: (student - scratch) / (teacher - scratch).
 
     All are accuracies as fractions: the mean of the distilled student, every seed of the student trained without a
     teacher, and the teacher. 0 is no gain, 1 is the teacher, above 1 is better than the teacher, below 0 is harm.
@@ -31,7 +31,7 @@ def gap_closed(student: float, scratch: Sequence[float], teacher: float) -> floa
 
 
 def evidence(n: int) -> Evidence:
-    """What ``n`` seeds can carry: from 5 a claim, 3 and 4 a preliminary one, fewer none.
+    """Say what ``n`` seeds can carry: from 5 a claim, 3 and 4 a preliminary one, fewer none.
 
     Two seeds are not a "single run", but a t interval with one degree of freedom is 12.7 standard errors to each side:
     they are labelled "too few runs" and treated alike.
@@ -44,9 +44,9 @@ def evidence(n: int) -> Evidence:
 
 
 def indistinguishable(first: Scores, second: Scores) -> bool:
-    """Whether two methods are tied at 95 %: nothing in their seeds tells their means apart.
+    """Return whether two methods are tied at 95 %: nothing in their seeds tells their means apart.
 
-    With three or more shared seeds: the paired t interval of the difference contains 0. With fewer, or where all
+    With three or more shared seeds, the paired t interval of the difference contains 0. With fewer, or where all
     differences are equal, the t intervals of the two means overlap; this is the more cautious of the two, and a method
     without an interval ties with all.
     """
@@ -58,7 +58,7 @@ def indistinguishable(first: Scores, second: Scores) -> bool:
 
 
 def rank_bands(scores: Sequence[Scores]) -> list[tuple[int, int]]:
-    """Ranks with ties, as the first and the last rank of each method's band; ``scores`` come by descending mean.
+    """Rank with ties: return the first and the last rank of each method's band. ``scores`` come by descending mean.
 
     The first method leads the first band. Each next one joins the band while it is ``indistinguishable`` from the
     band's leader; the first that is not leads the next band. So (2, 4) is one of the ranks 2 to 4. Within a band the

@@ -1,4 +1,4 @@
-"""Texts from records are written by anyone: what shows them safely in a terminal, Markdown, CSV and HTML."""
+"""Escapes for texts from records, which anyone may have written: for a terminal, Markdown, CSV, HTML and LaTeX."""
 
 import html
 import re
@@ -14,7 +14,7 @@ FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def visible(text: str, limit: int | None = None) -> str:
-    """One line in which every character can be seen: hidden ones as ``\\n`` or ``\\u202e``, cut to ``limit``."""
+    """Make one line in which every character can be seen, hidden ones as ``\\n`` or ``\\u202e``, cut to ``limit``."""
     if limit is not None and len(text) > limit:
         text = text[: limit - 1] + ELLIPSIS
     if text.isprintable():  # nearly always, and much faster to find out
@@ -33,32 +33,27 @@ def _escaped(character: str) -> str:
 
 @lru_cache(maxsize=1 << 14)  # pages say the same things again and again
 def for_markdown(text: str, limit: int | None = None) -> str:
-    """Text of a Markdown table cell, heading or paragraph that renders as itself."""
+    """Escape the text of a Markdown table cell, heading or paragraph, so that it renders as itself."""
     escaped = re.sub(r"([\\`*_\[\]|~#$@])", r"\\\1", visible(text, limit))
     return re.sub(r"[&<>]", lambda match: MARKDOWN_ENTITIES[match.group()], escaped)
 
 
 def for_csv(text: str) -> str:
-    """Text of a CSV cell that no spreadsheet takes for a formula: a leading apostrophe where it might."""
+    """Escape the text of a CSV cell by a leading apostrophe where a spreadsheet might take it for a formula."""
     shown = visible(text)
     return "'" + shown if text.lstrip(" ").startswith(FORMULA_STARTS) or shown.startswith(FORMULA_STARTS) else shown
 
 
 @lru_cache(maxsize=1 << 14)
 def for_html(text: str, limit: int | None = None) -> str:
-    """Text of an HTML element or of a quoted attribute."""
+    """Escape the text of an HTML element or of a quoted attribute."""
     return html.escape(visible(text, limit), quote=True)
 
 
+_LETTERS = {"ß": "ss", "æ": "ae", "Æ": "AE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "ı": "i"}
 LATEX_SPECIAL = {
+    **{sign: f"\\{sign}" for sign in "{}#$%&_"},
     "\\": "\\textbackslash{}",
-    "{": "\\{",
-    "}": "\\}",
-    "#": "\\#",
-    "$": "\\$",
-    "%": "\\%",
-    "&": "\\&",
-    "_": "\\_",
     "^": "\\textasciicircum{}",
     "~": "\\textasciitilde{}",
     "<": "\\textless{}",
@@ -77,33 +72,14 @@ LATEX_SPECIAL = {
     "·": "$\\cdot$",
     "×": "$\\times$",
     ELLIPSIS: "\\ldots{}",
-    "ß": "\\ss{}",
-    "æ": "\\ae{}",
-    "Æ": "\\AE{}",
-    "ø": "\\o{}",
-    "Ø": "\\O{}",
-    "ł": "\\l{}",
-    "Ł": "\\L{}",
-    "ı": "\\i{}",
+    **{letter: f"\\{name}{{}}" for letter, name in _LETTERS.items()},
 }
-LATEX_ACCENTS = {
-    "\u0300": "`",
-    "\u0301": "'",
-    "\u0302": "^",
-    "\u0303": "~",
-    "\u0304": "=",
-    "\u0306": "u",
-    "\u0307": ".",
-    "\u0308": '"',
-    "\u030a": "r",
-    "\u030b": "H",
-    "\u030c": "v",
-    "\u0327": "c",
-}
+_ACCENTS = "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327"  # that a letter may carry
+LATEX_ACCENTS = dict(zip(_ACCENTS, "`'^~=u.\"rHvc", strict=True))
 
 
 def for_latex(text: str, limit: int | None = None) -> str:
-    """Text of a LaTeX paragraph or table cell in plain ASCII; letters that no font is sure to have as ``U+6F22``."""
+    """Escape the text of a LaTeX paragraph or table cell to plain ASCII, with rare letters written as ``U+6F22``."""
     return "".join(map(_latex_character, visible(text, limit)))
 
 

@@ -17,7 +17,7 @@ from kd_bench.results.leaderboard.summary import EMPTY
 from kd_bench.results.leaderboard.terminal import terminal_table
 from kd_bench.results.records.load import Collection
 from kd_bench.results.records.states import RunState
-from kd_bench.results.statistics import Estimate
+from kd_bench.results.statistics.intervals import Estimate
 from kd_bench.results.text import formats
 from kd_bench.results.text.escape import HIDDEN_CATEGORIES, for_csv, for_html, for_markdown, visible
 

@@ -8,17 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from kd_bench.results.statistics import (
-    Spread,
-    equivalence,
+from kd_bench.results.statistics.aggregates import (
     interquartile_mean,
-    minimum_detectable_difference,
     optimality_gap,
     performance_profile,
     probability_of_improvement,
-    smallest_mann_whitney_p,
-    smallest_wilcoxon_p,
     stratified_interval,
+)
+from kd_bench.results.statistics.power import (
+    Spread,
+    equivalence,
+    minimum_detectable_difference,
 )
 
 reproducible = settings(derandomize=True, database=None, deadline=None, max_examples=60)
@@ -154,18 +154,6 @@ def test_a_difference_of_that_size_is_found_in_four_of_five_simulated_comparison
 
 def test_one_seed_detects_nothing():
     assert minimum_detectable_difference(0.2, 1) is None
-
-
-@pytest.mark.parametrize("pairs", range(1, 9))
-def test_smallest_wilcoxon_p_is_scipys_of_differences_of_one_sign(pairs):
-    expected = stats.wilcoxon(np.arange(1.0, pairs + 1), method="exact").pvalue
-    assert smallest_wilcoxon_p(pairs) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(("first", "second"), [(1, 1), (3, 3), (4, 4), (5, 5), (3, 5)])
-def test_smallest_mann_whitney_p_is_scipys_of_separate_samples(first, second):
-    expected = stats.mannwhitneyu(np.arange(first), 100.0 + np.arange(second), method="exact").pvalue
-    assert smallest_mann_whitney_p(first, second) == pytest.approx(expected)
 
 
 # --- Reproduced? ---

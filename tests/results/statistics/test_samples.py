@@ -7,13 +7,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from kd_bench.results.records.measured import Exemplars
-from kd_bench.results.statistics import (
-    Exemplar,
-    benjamini_hochberg,
-    bootstrap_interval,
-    compression_identified,
-    mcnemar_p_value,
-)
+from kd_bench.results.statistics.exemplars import Exemplar, compression_identified
+from kd_bench.results.statistics.multiplicity import benjamini_hochberg
+from kd_bench.results.statistics.paired import bootstrap_interval, mcnemar_p_value
 
 reproducible = settings(derandomize=True, database=None, deadline=None, max_examples=80)
 counts = st.integers(0, 300)

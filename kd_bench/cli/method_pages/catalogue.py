@@ -1,4 +1,4 @@
-"""The methods, as their choices in ``conf/method`` make them."""
+"""The catalogue of methods: what each choice of ``conf/method`` is, asks for and takes."""
 
 from typing import Any
 
@@ -6,22 +6,13 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from kd_bench.config.composition import choices, composed, composing
+from kd_bench.data.samplers import SAMPLERS
 from kd_bench.methods.base import Method
-
-_TEACHERS = {
-    "none": "no teacher",
-    "frozen": "teacher",
-    "own": "network of the student's kind, trained before",
-    "assistant": "teacher or assistant",
-    "assistants": "teacher and assistants",
-    "trained": "teacher's network, trained along",
-    "moving_average": "moving average of the student",
-}
-_SAMPLERS = {"class_pairs": "pairs of one class", "repeated_halves": "batches that repeat a half"}
+from kd_bench.training.teacher_kinds import TEACHER_KINDS
 
 
 def catalogue(like: str = "") -> list[dict[str, Any]]:
-    """Name, family, paper, requirements and hyperparameters of each method whose name contains ``like``."""
+    """List name, family, paper, requirements and hyperparameters of each method whose name contains ``like``."""
     with composing():
         composed_ones = {name: composed("train", [f"method={name}"]) for name in choices("method") if like in name}
         nodes = {name: OmegaConf.to_container(cfg.method, resolve=True) for name, cfg in composed_ones.items()}
@@ -40,15 +31,15 @@ def _entry(name: str, node: Any) -> dict[str, Any]:
 
 
 def requirements(method: Method) -> list[str]:
-    """What a method asks for beyond a plain batch, in words."""
+    """Say in words what a method asks for beyond a plain batch."""
     requires = method.requires
-    wanted = [_TEACHERS[requires.teacher]]
+    wanted = [TEACHER_KINDS[requires.teacher].words]
     if requires.views > 1:
         wanted.append(f"{requires.views} views of each image")
     if requires.rotations:
         wanted.append("four rotations of each image")
-    if requires.sampler != "plain":
-        wanted.append(_SAMPLERS[requires.sampler])
+    if words := SAMPLERS[requires.sampler].words:
+        wanted.append(words)
     if requires.pre_activations:
         wanted.append("maps before the last ReLU")
     if requires.min_classes > 2:
@@ -65,7 +56,7 @@ def _without_targets(node: Any) -> Any:
 
 
 def as_lines(entries: list[dict[str, Any]]) -> list[str]:
-    """One line for each method: name, family, requirements, paper; then its hyperparameters."""
+    """Write a line for each method with name, family, paper and requirements, then one with its hyperparameters."""
     lines = []
     for entry in entries:
         lines.append(f"{entry['name']:<20}{entry['family']:<20}{entry['paper']}; needs {', '.join(entry['requires'])}")
