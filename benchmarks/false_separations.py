@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, t
 
-from kd_bench.results.statistics.ranking import rank_bands
+from kd_bench.results.statistics.intervals import t_interval
+from kd_bench.results.statistics.paired import paired_estimate
 from kd_bench.results.statistics.simultaneous import compare_all
 
 RESULT = Path(__file__).with_suffix(".json")
@@ -89,7 +90,12 @@ class Cell:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--boards", type=int, default=2_000, help="of each cell")
+    parser.add_argument("--tables", action="store_true", help="print the tables of the last result, simulate nothing")
     options = parser.parse_args()
+    if options.tables:
+        cells = [Cell(**cell) for cell in json.loads(RESULT.read_text())]
+        print(*level_table(cells), "", *power_table(cells), sep="\n")
+        return
     grid = [(*case, options.boards) for case in itertools.product(SETTINGS, CORRELATIONS, METHODS[::-1], SEEDS)]
     started = time.perf_counter()
     cells = []
@@ -155,6 +161,27 @@ def draw(setting: Setting, correlation: float, methods: int, seeds: int, random:
 
 def scores_of(values: Array) -> dict[int, float]:
     return {seed: value for seed, value in enumerate(values.tolist()) if value == value}
+
+
+def rank_bands(scores: Sequence[dict[int, float]]) -> list[tuple[int, int]]:
+    """Return the bands of former boards: a method joins while its paired t interval to the band's leader contains 0.
+
+    ``scores`` come by descending mean. Where no paired interval can be made, the t intervals of the means decide.
+    """
+    leaders: list[int] = []
+    for position, candidate in enumerate(scores):
+        if not leaders or not indistinguishable(scores[leaders[-1]], candidate):
+            leaders.append(position)
+    ends = [*leaders[1:], len(scores)]
+    return [(start + 1, end) for start, end in zip(leaders, ends, strict=True) for _ in range(start, end)]
+
+
+def indistinguishable(first: dict[int, float], second: dict[int, float]) -> bool:
+    paired = paired_estimate(first, second)
+    if paired is not None and paired.n >= 3 and paired.low is not None:
+        return paired.contains_zero
+    one, other = t_interval(list(first.values())), t_interval(list(second.values()))
+    return one is None or other is None or (one[0] <= other[1] and other[0] <= one[1])
 
 
 def bands_differ(scores: Sequence[dict[int, float]], pairs: NDArray[np.bool_]) -> bool:

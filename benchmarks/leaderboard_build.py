@@ -64,12 +64,27 @@ def populate(folder: Path, template: dict, records: int) -> None:
         digest = hashlib.sha256(repr((pair, method, seed)).encode()).hexdigest()
         template["run_id"], template["seed"] = digest[:16], seed
         template["student"] |= {"name": f"student{pair}", "weights_sha256": digest, "parameters": 1000 * (pair + 1)}
-        template["teacher"] |= {"name": f"teacher{pair}", "test_top1": 0.9}
+        weights = hashlib.sha256(f"teacher{pair}".encode()).hexdigest()
+        template["teacher"] |= {"name": f"teacher{pair}", "weights_sha256": weights}
         template["method"] |= {"name": name}
-        template["metrics"]["last"]["test"]["top1"] = value
+        set_accuracy(template, value)
         path = folder / digest[:16] / "record.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps(template, indent=1))
+
+
+def set_accuracy(record: dict, top1: float) -> None:
+    """Give every split the accuracy nearest to ``top1`` that a model can have, and the teacher 98 %."""
+    for selected in record["metrics"].values():
+        for split in ("validation", "test") if selected else ():
+            size = record["dataset"][f"{split}_samples"]
+            teacher = size - size // 50
+            right = min(round(top1 * size), teacher)
+            shares = {"top1": right, "top5": size, "negative_flips": teacher - right, "positive_flips": 0}
+            shares["teacher_agreement"] = size - (teacher - right)
+            selected[split] |= {name: count / size for name, count in shares.items()}
+            selected[split] |= {"retention": right / teacher, "nll": 1.0}
+    record["teacher"]["test_top1"] = teacher / size
 
 
 if __name__ == "__main__":

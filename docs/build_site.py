@@ -158,7 +158,7 @@ def _listing(name: str) -> str:
 
 def _boards() -> str:
     """List the published runs, each with its page; boards and pages of runs are no pages of Sphinx."""
-    from kd_bench.results.records.load import load
+    from kd_bench.results.checking.load import load
 
     lines = ['# Boards and runs\n\n<a href="boards/index.html">All boards on one page</a>, made of these runs:\n']
     lines += ["| run | data set | teacher | student | method | seed |", "| --- | --- | --- | --- | --- | --- |"]

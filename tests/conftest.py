@@ -56,7 +56,7 @@ def _composed(overrides: tuple[str, ...]) -> "DictConfig":
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
-    from kd_bench.config.paths import CONF
+    from kd_bench.config.composition import CONF  # which also makes the names of networks known
 
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):

@@ -63,5 +63,8 @@ def run(options: argparse.Namespace) -> int:
         ]
         print(json.dumps(entries, indent=1))
     else:
-        print(f"{len(checked)} records: {', '.join(f'{count} {tier}' for tier, count in counts(checked).items())}")
+        found = counts(checked)
+        print(f"{len(checked)} records: {', '.join(f'{count} {tier}' for tier, count in found.items())}")
+        if "checked" in found:
+            print("checked: the metrics follow from the predictions at hand")
     return 4 if any(one.problems for one in checked) else 0

@@ -24,17 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the comparison of the two sides; return the exit code."""
+    from kd_bench.results.checking.load import Collection, load
     from kd_bench.results.comparison.flips import prediction_files
     from kd_bench.results.comparison.measures import compare_all
     from kd_bench.results.comparison.sides import couples, find_side
     from kd_bench.results.comparison.text import as_text
-    from kd_bench.results.records.load import Collection, load
 
     paths = [Path(name) for name in (options.first, options.second) if Path(name).exists()]
     named = len(paths) < 2  # one of them has to be looked for
     collection = load(options.records) if named else Collection((), (), ())
     sides = find_side(options.first, collection), find_side(options.second, collection)
-    found = couples(*sides, options.pair)
+    found = couples(*sides, options.pair, collection.records)
     folders = [path if path.is_dir() else path.parent for path in paths]
     comparisons = compare_all(found, prediction_files([*folders, *([options.records] if named else [])]))
     print(_json(comparisons) if options.json else "\n\n".join(map(as_text, comparisons)))

@@ -25,6 +25,7 @@ from kd_bench.config.paths import CONF
 from kd_bench.config.plugins import look_in
 from kd_bench.data.presence import require
 from kd_bench.errors import ConfigError, Interrupted, KDBenchError, Preempted, SweepError
+from kd_bench.results.text.escape import visible
 from kd_bench.runs.studies.search import found
 from kd_bench.runs.studies.sweep import (
     Carried,
@@ -62,6 +63,8 @@ def train(arguments: list[str]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, arguments)) from error
     except Exception as error:
+        if CheckedSweep.started is None and isinstance(error, ValueError | RecursionError):  # of Hydra, before any job
+            raise ConfigError(explain(error, arguments)) from error
         if CheckedSweep.started is None:
             raise
         ended_by = error
@@ -70,7 +73,7 @@ def train(arguments: list[str]) -> int:
     if sweep and (line := found(sweep.folder)):
         print(line, flush=True)
     for line in lines[:-1]:
-        print(f"kd-bench: {line}", file=sys.stderr)
+        print(f"kd-bench: {visible(line)}", file=sys.stderr)
     if lines:
         raise SweepError(lines[-1]) from ended_by
     return 0

@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 
+from kd_bench.cli.plugin_options import add_config_dir, use_config_dir
 from kd_bench.errors import ConfigError
 
 HELP = "List what there is to choose from, or print the page of a method."
@@ -15,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("what", choices=["methods", "models", "datasets", "studies"])
     parser.add_argument("name", nargs="?", help="a method: print its loss, hyperparameters with ranges, needs and cost")
+    parser.add_argument("overrides", nargs="*", help="plugins=[NAME]: modules of your own, which bring methods")
+    add_config_dir(parser)
     parser.add_argument("--like", default="", metavar="TEXT", help="only names that contain TEXT")
     parser.add_argument(
         "--params",
@@ -33,12 +36,14 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ConfigError: there is no such method, or a name that is not a method's.
     """
+    plugins = _plugins(options)
+    use_config_dir(options)
     if options.name is not None and (options.what != "methods" or options.json):
         raise ConfigError(f"{options.name}: only a method has a page, and no JSON of it; --like TEXT chooses by name")
     if options.name is not None:
-        _print_page(options.name)
+        _print_page(options.name, plugins)
     elif options.what == "methods":
-        _print_methods(options.like, options.json)
+        _print_methods(options.like, options.json, plugins)
     elif options.what == "models" and options.params is not None:
         _print_sizes(options)
     else:
@@ -50,13 +55,30 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_page(name: str) -> None:
+def _plugins(options: argparse.Namespace) -> list[str]:
+    """Take ``plugins=[...]`` out of the words of the command line, wherever it stands."""
+    words = [word for word in (options.name, *options.overrides) if word is not None]
+    names = [word for word in words if "=" not in word]
+    options.name = names[0] if names else None
+    if strange := [*names[1:], *(word for word in words if "=" in word and not word.startswith("plugins="))]:
+        raise ConfigError(f"{strange[0]}: a list takes one name and plugins=[...], nothing else")
+    given = [word for word in words if word.startswith("plugins=")]
+    if not given:
+        return []
+    from kd_bench.config.overrides import compose_run
+
+    return [str(name) for name in compose_run(given).plugins or ()]
+
+
+def _print_page(name: str, plugins: list[str]) -> None:
     from rich.console import Console
     from rich.markdown import Markdown
 
     from kd_bench.cli.method_pages.pages import page
 
-    text = re.sub(r"\[([^\]]+)\]\((?!https:)[^)]*\)", r"\1", page(name))  # links to other pages lead nowhere here
+    text = re.sub(
+        r"\[([^\]]+)\]\((?!https:)[^)]*\)", r"\1", page(name, plugins)
+    )  # links to other pages lead nowhere here
     console = Console()
     console.width = min(console.width, WIDTH) if console.is_terminal else WIDTH
     with console.capture() as captured:
@@ -64,10 +86,10 @@ def _print_page(name: str) -> None:
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
-def _print_methods(like: str, as_json: bool) -> None:
+def _print_methods(like: str, as_json: bool, plugins: list[str]) -> None:
     from kd_bench.cli.method_pages.catalogue import as_lines, catalogue
 
-    entries = catalogue(like)
+    entries = catalogue(like, plugins)
     print(json.dumps(entries, indent=1) if as_json else "\n".join(as_lines(entries)))
 
 

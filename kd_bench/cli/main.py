@@ -3,13 +3,17 @@
 import argparse
 import errno
 import importlib
+import io
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from kd_bench import __version__
 from kd_bench.errors import Interrupted, KDBenchError
+from kd_bench.results.text.escape import visible
 
 # Those to begin with first; the modules are named as the commands.
 COMMANDS = {
@@ -43,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``kd-bench`` with ``argv``, by default the arguments of the process; return the exit code."""
     # OpenMP threads spin while they wait: on busy cores that makes small steps ten times slower. Torch reads this once.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # an encoding that lacks a character of a board ends no command
+            stream.reconfigure(errors="backslashreplace")
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -57,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        if "AF_UNIX path too long" in str(error):  # of multiprocessing, which has no number for it
+            text = f"TMPDIR={tempfile.gettempdir()}: is too long for the names of sockets; name a folder of at most 70"
+            return _report(error, 2, debug, f"{text} characters")
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
         return _report(error, 4, debug)
@@ -65,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _report(error: BaseException, code: int, debug: bool, text: str = "") -> int:
     if debug:
         traceback.print_exception(error)
-    print(f"kd-bench: {' '.join((text or str(error)).split())}", file=sys.stderr)
+    print(f"kd-bench: {visible(' '.join((text or str(error)).split()))}", file=sys.stderr)
     return code
 
 
@@ -83,6 +93,11 @@ def _dispatch(arguments: list[str]) -> int:
     return run(options)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(message))
+
+
 def _parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
     """Parse as ``parse_args``, which would refuse overrides on both sides of an option."""
     options, rest = parser.parse_known_args(arguments)
@@ -96,7 +111,7 @@ def _parsed(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.N
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="kd-bench",
         description="Distil image classifiers and compare methods with numbers that can be trusted.",
         epilog=f"example:\n  kd-bench demo\n  kd-bench train method=at seed=1\n\n{EXIT_CODES}",

@@ -32,7 +32,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         written = write_plugin(name, options.family, options.paper, options.out)
         conf = shlex.quote(str(options.out / "my_conf"))
-        steps = [f"kd-bench train --config-dir {conf} plugins=[{name}] method={name}"]
+        test = shlex.quote(str(options.out / f"test_{name}.py"))
+        steps = [f"kd-bench train --config-dir {conf} plugins=[{name}] method={name}", f"python -m pytest {test}"]
     print("\n".join(os.path.relpath(path) for path in written))
     print("\nnext:\n" + "\n".join(f"  {step}" for step in steps))
     return 0

@@ -17,7 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Publish the study and print what was written; return the exit code."""
     from kd_bench.results.publish import publish
+    from kd_bench.results.text.escape import visible
 
-    copied, summary = publish(options.study, options.runs, options.results)
-    print(f"{copied} records copied to {options.results / 'records'}\n{options.results / 'leaderboard.md'}: {summary}")
-    return 0
+    done = publish(options.study, options.runs, options.results)
+    print(f"{done.records} records copied to {options.results / 'records'}")
+    print(f"{options.results / 'leaderboard.md'}: {done.summary}")
+    for each in done.rejected:
+        print(visible(f"rejected: {each.path}: {each.reason}"))
+    return 4 if done.rejected else 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kd_bench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kd_bench.results.records.load import Collection
+    from kd_bench.results.checking.load import Collection
     from kd_bench.runs.reproduction.cells import Cell
 
 HELP = "Run a published table by its authors' protocol, and show the paper's numbers beside ours."
@@ -101,7 +101,7 @@ def _run(options: argparse.Namespace, cells: "list[Cell]") -> int:
 
 
 def _board(options: argparse.Namespace, cells: "list[Cell]") -> int:
-    from kd_bench.runs.reproduction.board_pages import markdown, write_board
+    from kd_bench.runs.reproduction.board_pages import plain, write_board
     from kd_bench.runs.reproduction.cells import RUNS
     from kd_bench.runs.reproduction.verdicts import build_board
 
@@ -112,7 +112,7 @@ def _board(options: argparse.Namespace, cells: "list[Cell]") -> int:
     folder = options.records or RUNS
     found = _found(folder, options.records is not None)
     board = build_board(options.table, cells, found, options.margin / 100)
-    print(markdown(board))
+    print(plain(board))
     for path in write_board(board, options.out or folder / "tables"):
         print(path)
     return 0
@@ -120,6 +120,6 @@ def _board(options: argparse.Namespace, cells: "list[Cell]") -> int:
 
 def _found(folder: Path, must_exist: bool = False) -> "Collection":
     """Return the runs so far."""
-    from kd_bench.results.records.load import Collection, load
+    from kd_bench.results.checking.load import Collection, load
 
     return load(folder) if must_exist or folder.is_dir() else Collection((), (), ())

@@ -85,6 +85,51 @@ def test_the_loss_is_its_formula():
     assert terms["ce"].item() == pytest.approx(0.25 * slow.cross_entropy(student.tolist(), labels.tolist()), rel=1e-9)
 '''
 
+PLUGIN_TEST = '''"""NAME against its formula, written out one number at a time, and one step of training."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from kd_bench.data.batch import Batch
+from kd_bench.methods.base import Progress
+from kd_bench.models.features import Outputs
+from NAME import NAME_loss
+from omegaconf import OmegaConf
+
+CHOICE = Path(__file__).parent / "my_conf" / "method" / "NAME.yaml"
+
+
+def outputs(logits):
+    """Outputs of which only the logits matter."""
+    return Outputs(logits, [], logits)
+
+
+def test_the_loss_is_its_formula():
+    student, teacher = torch.randn(2, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    pairs = zip(student.flatten().tolist(), teacher.flatten().tolist())
+    squares = [(s - t) ** 2 for s, t in pairs]
+    assert NAME_loss(student, teacher).item() == pytest.approx(sum(squares) / len(squares), rel=1e-9)
+
+
+def test_a_step_of_training_lowers_the_loss():
+    torch.manual_seed(0)
+    method, network = instantiate(OmegaConf.load(CHOICE)), torch.nn.Linear(3, 5)
+    batch = Batch(torch.randn(4, 3), torch.tensor([0, 1, 2, 3]), torch.arange(4))
+    teacher = outputs(torch.randn(4, 5))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    losses = []
+    for step in range(2):
+        terms = method(outputs(network(batch.images)), teacher, batch, Progress(0, 1, step, 2))
+        loss = torch.stack(list(terms.values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[1] < losses[0]
+'''
+
 
 def write_method(name: str, family: str, paper: str) -> list[Path]:
     """Write a method into the checkout that this package is run from, and return its files.
@@ -108,7 +153,9 @@ def write_method(name: str, family: str, paper: str) -> list[Path]:
 
 
 def write_plugin(name: str, family: str, paper: str, folder: Path) -> list[Path]:
-    """Write a method that lives outside this repository, a module and a folder of configurations, and return its files.
+    """Write a method that lives outside this repository, and return its files.
+
+    They are a module, its test beside it and a folder of configurations.
 
     Raises:
         ConfigError: the name or the paper cannot be taken; nothing is written.
@@ -118,7 +165,7 @@ def write_plugin(name: str, family: str, paper: str, folder: Path) -> list[Path]
         raise ConfigError(f"new-method {name}: the name is taken by a method of kd_bench")
     if importlib.util.find_spec(name) is not None:
         raise ConfigError(f"new-method {name}: the name is taken by a module that this Python imports")
-    templates = {f"{name}.py": METHOD, f"my_conf/method/{name}.yaml": CHOICE}
+    templates = {f"{name}.py": METHOD, f"test_{name}.py": PLUGIN_TEST, f"my_conf/method/{name}.yaml": CHOICE}
     return _write({folder / path: _filled(template, values) for path, template in templates.items()})
 
 

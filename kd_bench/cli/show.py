@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from kd_bench.cli.plugin_options import add_config_dir, use_config_dir
 from kd_bench.errors import ConfigError
 
 HELP = "Show parameters, MACs, stages, pairing and the memory of a step of a pair before anything is trained."
@@ -13,18 +14,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("pair", help="TEACHER--STUDENT, as the folders in results/ are named; any networks")
     parser.add_argument("overrides", nargs="*", help="of the configuration, as for train: dataset=cifar100 method=at")
+    add_config_dir(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the facts of the pair; return the exit code."""
+    use_config_dir(options)
     from kd_bench.config.overrides import compose_run
 
     cfg = compose_run([*_networks(options.pair), *options.overrides])
-    from kd_bench.config.check import check
+    from kd_bench.runs.lineage import completed
     from kd_bench.runs.preview import as_text, inspect
 
-    facts = inspect(check(cfg))
+    facts = inspect(completed(cfg))
     print(json.dumps(facts, indent=1) if options.json else as_text(facts))
     return 0
 

@@ -3,10 +3,13 @@
 import argparse
 from pathlib import Path
 
+from kd_bench.cli.plugin_options import add_config_dir, use_config_dir
+from kd_bench.errors import ConfigError
+
 HELP = "Run a study: its whole grid, resumed where it was left, each run in a process of its own."
 EXAMPLE = "kd-bench study demo --jobs 2"
 # Options that Hydra's launchers do not know, with their defaults.
-OWN = {"jobs": 1, "retry": 0, "timeout": None, "max_failures": None}
+OWN = {"config_dir": None, "jobs": 1, "retry": 0, "timeout": None, "max_failures": None}
 OWN |= dict.fromkeys(("dry_run", "skip_refused", "fail_fast"), False)
 
 
@@ -14,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("name", help="of a folder in experiments/, or the path of a folder with a study.yaml")
     parser.add_argument("overrides", nargs="*", help="of every run, as for train: recipe.epochs=10 paths.runs=DIR")
+    add_config_dir(parser)
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and their estimated cost, train nothing")
     parser.add_argument("--skip-refused", action="store_true", help="leave out pairs that a method refuses, and say so")
@@ -29,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
     from kd_bench.runs.studies.running import cost_lines, run_study
     from kd_bench.runs.studies.scheduling import Options, make_plan
 
+    use_config_dir(options)
     study = open_study(options.name, options.overrides)
     if study.hydra_folder:
         return _run_by_hydra(options, study.hydra_folder)
@@ -45,7 +50,6 @@ def run(options: argparse.Namespace) -> int:
 def _run_by_hydra(options: argparse.Namespace, folder: Path) -> int:
     """Let one of Hydra's launchers, or a search, run the study."""
     from kd_bench.cli.hydra_app import train
-    from kd_bench.errors import ConfigError
 
     for flag, default in OWN.items():
         if getattr(options, flag) != default:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from kd_bench.cli.plugin_options import add_config_dir, use_config_dir
 from kd_bench.errors import ConfigError
 
 HELP = "Verify a run: hash its files, load its weights, compute predictions and metrics again, and train it again."
@@ -33,13 +34,15 @@ def run_directory(options: argparse.Namespace) -> Path:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add_run(parser)
+    add_config_dir(parser)
     parser.add_argument("--retrain", action="store_true", help="train it again, in a temporary folder, and compare")
-    parser.add_argument("overrides", nargs="*", help="that say where the data are: paths.data=DIR")
+    parser.add_argument("overrides", nargs="*", help="paths.data=DIR, where the data are; plugins=[NAME] of the run")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print each step that holds and the tier that the run has shown; return the exit code."""
     directory = run_directory(options)
+    use_config_dir(options)
     from kd_bench.results.text.escape import visible
     from kd_bench.runs.verify import verify
 

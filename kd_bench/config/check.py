@@ -8,6 +8,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Union, get_args
 
 from omegaconf import DictConfig, OmegaConf
@@ -127,7 +128,7 @@ def _checked_node(key: str, node: Any, plugins: list[str], targets: set[str]) ->
     target = _allowed_target(key, node, slot, plugins)
     nested = {name: value for name, value in node.items() if name != "_target_" and _has_target(value)}
     plain = {name: value for name, value in node.items() if name != "_target_" and name not in nested}
-    model = _signature_model(target, set(nested))
+    model = _signature_model(target, frozenset(nested))
     dump = _validated(model, {**plain, **dict.fromkeys(nested)}, key).model_dump(exclude_unset=True)
     for name, value in nested.items():
         dump[name] = {
@@ -181,7 +182,8 @@ def _unfit(slot: str, target: Any) -> str:
     return ""
 
 
-def _signature_model(target: Any, nested: set[str]) -> type[BaseModel]:
+@lru_cache
+def _signature_model(target: Any, nested: frozenset[str]) -> type[BaseModel]:
     """Make a pydantic model of a callable's keyword arguments, without those that the program itself passes."""
     of_torch = target.__module__.startswith("torch.")
     supplied = {"self", "params", "optimizer", "run"}
@@ -213,5 +215,6 @@ def _check_no_other_targets(container: Node, targets: set[str]) -> None:
     """Refuse every ``_target_`` but those that were checked, and Hydra's other instantiation keys anywhere."""
     for key, value in leaves(container):
         name = key.rpartition(".")[2]
-        if name in INSTANTIATION_KEYS or (name == "_target_" and key not in targets):
+        later = key.startswith("teacher.") and ".overrides.recipe." in key  # checked as a part of the teacher's own run
+        if name in INSTANTIATION_KEYS or (name == "_target_" and key not in targets and not later):
             raise ConfigError(f"{key}={value!r}: is not allowed here")

@@ -38,6 +38,9 @@ def explain(error: Exception, arguments: list[str]) -> str:
     text = "\n".join(str(e) for e in (error, cause))
     if match := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(match[1], arguments)
+    empty = [a for a in arguments if re.fullmatch(r"[^=]+=(null|None)?", a) and (CONF / a.partition("=")[0]).is_dir()]
+    if empty and isinstance(error, ValueError):
+        return f"{empty[0]}: should be a choice; leave it out, or `kd-bench train --help` names them"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     more = 2 if lines and lines[0].endswith("raised while composing config:") else 1
     return " ".join(lines[:more]) or type(cause).__name__

@@ -158,7 +158,8 @@ def problems(cfg: DictConfig) -> Iterator[str]:
             yield f"hydra.{key}: is not allowed to be left out"
     for key, value in theirs.items():
         by_hydra = _matches(key, BY_HYDRA) or (key == "job.name" and value == JobRuntime.instance().get("name"))
-        if not by_hydra and (key not in ours or ours[key] != value):
+        searched = (key, value) == ("sweeper.params", "${tuning.space}")
+        if not (by_hydra or searched) and (key not in ours or ours[key] != value):
             yield from _problem(key, value)
     yield from _logging_problems(hydra)
 

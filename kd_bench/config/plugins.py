@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from pathlib import Path
 
 from kd_bench.config.former import resolve_former_names
 from kd_bench.errors import ConfigError
@@ -10,13 +11,18 @@ from kd_bench.errors import ConfigError
 _FOLDERS: list[str] = []
 
 
-def look_in(folder: str) -> None:
+def look_in(folder: str | Path) -> None:
     """Look for plugins in a folder of configurations and in the one that holds it, as soon as one is named.
 
     Until then neither is on ``sys.path``: packages in them would be found by others, such as Hydra with its plugins.
     """
-    path = os.path.abspath(folder)
-    _FOLDERS.extend(place for place in (path, os.path.dirname(path)) if place not in _FOLDERS)
+    if (path := os.path.abspath(folder)) not in _FOLDERS:
+        _FOLDERS.append(path)
+
+
+def looked_in() -> list[str]:
+    """Return the folders that ``look_in`` was given, for processes that know nothing of them."""
+    return list(_FOLDERS)
 
 
 def load_plugins(plugins: list[str]) -> None:
@@ -30,7 +36,8 @@ def load_plugins(plugins: list[str]) -> None:
     if not plugins:
         return
     resolve_former_names()
-    sys.path.extend(place for place in (os.getcwd(), *_FOLDERS) if place not in sys.path)
+    places = [os.getcwd(), *(place for folder in _FOLDERS for place in (folder, os.path.dirname(folder)))]
+    sys.path.extend(place for place in dict.fromkeys(places) if place not in sys.path)
     for name in plugins:
         try:
             importlib.import_module(name)

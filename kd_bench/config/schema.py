@@ -18,6 +18,7 @@ from kd_bench.config.ranges import (
     PositiveFraction,
     PositiveInt,
     Section,
+    Seed,
     Selection,
 )
 
@@ -52,7 +53,7 @@ class DatasetConfig(_Strict):
     """A data set: the source that loads it, and what the source is expected to load."""
 
     source: Node
-    num_classes: Annotated[int, Field(ge=2)]
+    num_classes: Annotated[int, Field(ge=2)] | None
     image_size: ImageSize
     mean: Channels
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
@@ -80,7 +81,7 @@ class TrainedConfig(NetworkConfig):
     """A network and where its weights come from."""
 
     checkpoint: Name = "auto"
-    seed: Count = 1000
+    seed: Seed = 1000
     expected_top1: Fraction | None = None
     overrides: Node = {}
 
@@ -192,7 +193,7 @@ class RunConfig(_Strict):
     logger: Node
     chain: ChainConfig
     stage_pairs: list[Annotated[list[Count], Field(min_length=2, max_length=2)]] | None
-    seed: Count
+    seed: Seed
     study: Annotated[str, AfterValidator(_printable)] | None
     plugins: list[str]
     paths: PathsConfig

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from kd_bench.data.reading.archives import read_file
 from kd_bench.data.reading.decoding import Fit, decode
 from kd_bench.data.reading.preparing import exclusive, few, in_threads, write_complete
 from kd_bench.data.source import FileSums, Index, LazyImages, rows
@@ -47,7 +48,7 @@ class ImageFiles(LazyImages):
 
     def _image(self, name: str) -> Tensor:
         try:
-            return decode((self.root / name).read_bytes(), self.fit)
+            return decode(read_file(self.root / name), self.fit)
         except (OSError, ValueError) as error:
             raise IntegrityError(f"{self.root / name} cannot be read: {error}") from error
 
@@ -100,7 +101,7 @@ def _examine(
     def one(number: int) -> str:
         position = positions[number]
         try:
-            content = (root / names[position]).read_bytes()
+            content = read_file(root / names[position])
             image = decode(content, fit)
         except (OSError, ValueError) as error:
             return f"{names[position]} ({getattr(error, 'strerror', None) or error})"

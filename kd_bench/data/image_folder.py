@@ -55,7 +55,6 @@ class ImageFolder(DataSource):
         self.cache = Path(cache).expanduser() if cache else self.root
 
     def load(self) -> ImageArrays:
-        self.place.require(self.root)
         train = self._labelled("train")
         class_names = list(train)
         test_folder = next((folder for folder in self.test_folders if (self.root / folder).is_dir()), None)
@@ -71,12 +70,16 @@ class ImageFolder(DataSource):
         held_out, rest = carve(everything.targets, round(self.test_fraction * count), "image_folder/test")
         return ImageArrays(everything.subset(rest), everything.subset(held_out), class_names)
 
+    def classes(self, folder: str = "train") -> list[str]:
+        """Return the names of the class folders, sorted."""
+        self.place.require(self.root)
+        with os.scandir(self.root / folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
     def _labelled(self, folder: str) -> dict[str, list[str]]:
         """Return the image files of each class, relative to the root, sorted."""
         top = self.root / folder
-        with os.scandir(top) as entries:
-            classes = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-        found = {name: _images(self.root, f"{folder}/{name}") for name in classes}
+        found = {name: _images(self.root, f"{folder}/{name}") for name in self.classes(folder)}
         if empty := [name for name, files in found.items() if not files]:
             raise IntegrityError(
                 f"{top}: {len(empty)} of {len(found)} classes have no image ({', '.join(SUFFIXES)}): {few(empty)}"

@@ -109,7 +109,7 @@ PLACES = {
 }
 
 
-def require(source: Mapping[str, Any]) -> None:
+def require(source: Any) -> None:
     """Refuse a configured data set whose files are absent, before anything slow is imported.
 
     Args:
@@ -119,6 +119,8 @@ def require(source: Mapping[str, Any]) -> None:
     Raises:
         IntegrityError: the files are absent and are not to be fetched.
     """
+    if not isinstance(source, Mapping):
+        return
     place, root = PLACES.get(str(source.get("_target_"))), source.get("root")
     if place is not None and isinstance(root, str) and source.get("download") is not True:
         place.require(Path(root).expanduser())

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from kd_bench.config.characters import JOINERS, is_hidden
 from kd_bench.data.reading.preparing import few
 from kd_bench.errors import ConfigError, IntegrityError
 
@@ -108,8 +109,10 @@ class ImageArrays:
 
         Raises:
             ConfigError: the configuration says another number of classes or another size.
-            IntegrityError: a label is out of range or a class is empty.
+            IntegrityError: a label is out of range, a class is empty, or its name has hidden characters.
         """
+        if odd := [ascii(each) for each in self.class_names if any(map(is_hidden, set(each).difference(JOINERS)))]:
+            raise IntegrityError(f"{name}: {len(odd)} names of classes have characters that cannot be seen: {few(odd)}")
         height, width = self.train.images.shape[-2:]
         if len(self.class_names) != num_classes or (height, width) != image_size:
             raise ConfigError(

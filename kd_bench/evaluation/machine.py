@@ -31,19 +31,29 @@ _PACKAGES = (
 )
 
 
+# No program runs that the repository's settings name; git writes nothing.
+_GIT = ("git", "--no-pager", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
+_GIT_SECONDS = 10
+
+
 @cache
 def code() -> CodeInfo:
-    """Return the version and, in a git checkout, commit and whether anything differs from it."""
+    """Return the version and, in a git checkout, commit and whether anything differs from it: both or neither."""
     commit = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain") if commit else None
-    return CodeInfo(version=__version__, commit=commit or None, dirty=None if changes is None else bool(changes))
+    if changes is None:  # no checkout, or too slow a disk
+        return CodeInfo(version=__version__, commit=None, dirty=None)
+    return CodeInfo(version=__version__, commit=commit, dirty=bool(changes))
 
 
 def _git(*arguments: str) -> str | None:
     if not (CHECKOUT / ".git").exists():
         return None
+    # Variables of git's own may name another repository, and settings that are commands.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command: list[str | Path] = [*_GIT, "-C", CHECKOUT, *arguments]
     try:
-        done = subprocess.run(["git", "-C", CHECKOUT, *arguments], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_SECONDS, env=clean)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

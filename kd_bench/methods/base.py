@@ -5,7 +5,7 @@ method that asks for a teacher is always given one (``given_teacher``).
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Literal, NamedTuple, TypeVar, cast
@@ -92,6 +92,7 @@ class Method(nn.Module):
     family: str  # logits, features, relations, self-distillation, ..., baseline
     requires: Requirements = Requirements()
     assistants: Sequence[str] = ()  # networks between teacher and student, each trained from those before it
+    tuned_on_32x32: Mapping[str, float] = {}  # arguments and their published values, too large for smaller images
     pretrain_epochs: int = 0  # length of a first stage with terms of its own, before the recipe's epochs
 
     def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:

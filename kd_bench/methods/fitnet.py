@@ -59,7 +59,9 @@ def hint_pair(stage: int, student: FeatureTap, teacher: FeatureTap) -> tuple[int
     """
     pairs = paired_stages(student, teacher)
     if stage >= len(pairs):
-        raise ConfigError(f"method.hint_stage={stage}: allowed 0 to {len(pairs) - 1}; {stages_of(student, teacher)}")
+        among = f"is a position in stage_pairs={[*map(list, pairs)]}, " if student.stage_pairs else ""
+        allowed = f"{among}allowed 0 to {len(pairs) - 1}"
+        raise ConfigError(f"method.hint_stage={stage}: {allowed}; {stages_of(student, teacher)}")
     return pairs[stage]
 
 

@@ -1,15 +1,21 @@
 """The factory of networks, which is timm's: any name it knows, the CIFAR networks included, is a teacher or student."""
 
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import timm
 import torch
+from huggingface_hub import constants
 from torch import nn
 
 from kd_bench.config.schema import MemberConfig, StudentConfig
 from kd_bench.data.batch import DataSpec
-from kd_bench.errors import ConfigError, IntegrityError, nearest
+from kd_bench.data.reading.download import CONNECT_SECONDS
+from kd_bench.errors import ConfigError, IntegrityError, KDBenchError, nearest
 from kd_bench.models import cifar  # noqa: F401 - registers the CIFAR networks
 from kd_bench.models.features import FeatureTap
 
@@ -40,17 +46,40 @@ def create_tap(key: str, config: MemberConfig | StudentConfig, spec: DataSpec, s
     """
     name, kwargs = config.name, config.kwargs
     check_name(f"{key}.name", name)
+    if config.pretrained and load and not _reachable(constants.ENDPOINT):
+        constants.HF_HUB_OFFLINE = True  # the hub would try again for a minute
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
             network: nn.Module = timm.create_model(
                 name, pretrained=config.pretrained and load, num_classes=spec.num_classes, **kwargs
             )
-        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-            raise ConfigError(f"{key}.name={name!r} with {key}.kwargs={kwargs}: {error}") from error
         except OSError as error:  # the hub cannot be reached and has nothing in its cache
             reason = (str(error).splitlines() or [type(error).__name__])[0]
+            if constants.HF_HUB_OFFLINE:
+                other = f"{key}.pretrained=false"
+                other += ", or teacher.checkpoint=FILE for weights of this data set" * (key == "teacher")
+                reason = f"offline, and they are not in {constants.HF_HUB_CACHE}; {other}"
             raise IntegrityError(f"{key}.pretrained: the weights of {name} cannot be fetched: {reason}") from error
+        except Exception as error:  # a network may raise anything for arguments that it cannot take
+            raise _unusable(key, config, error) from error
+    try:
+        return _tap(key, config, network, spec)
+    except KDBenchError:
+        raise
+    except Exception as error:
+        raise _unusable(key, config, error) from error
+
+
+def _unusable(key: str, config: MemberConfig | StudentConfig, error: Exception) -> ConfigError:
+    bare = isinstance(error, LookupError) or not str(error)  # the message alone would say nothing
+    reason = f"{type(error).__name__} {error}".rstrip() if bare else error
+    return ConfigError(f"{key}.name={config.name!r} with {key}.kwargs={config.kwargs}: {reason}")
+
+
+def _tap(key: str, config: MemberConfig | StudentConfig, network: nn.Module, spec: DataSpec) -> FeatureTap:
+    """Make the tap of a network, for the images' own size or the one that it was designed for."""
+    name, kwargs = config.name, config.kwargs
     mean, std = _normalization(network, spec, config)
     if config.input_size is not None:
         height, width = config.input_size
@@ -70,6 +99,18 @@ def create_tap(key: str, config: MemberConfig | StudentConfig, spec: DataSpec, s
             return FeatureTap(name, network, spec, mean, std, designed)
         except ConfigError:
             raise error from None
+
+
+@cache
+def _reachable(url: str) -> bool:
+    """Return whether a server answers, with whatever status or certificate."""
+    try:
+        urllib.request.build_opener().open(url, timeout=CONNECT_SECONDS).close()
+    except (urllib.error.HTTPError, ssl.SSLError):
+        return True
+    except OSError as error:
+        return isinstance(getattr(error, "reason", None), ssl.SSLError)
+    return True
 
 
 def _normalization(

@@ -19,6 +19,7 @@ _WRAPPERS = ("state_dict", "model")  # keys under which training scripts store t
 _PREFIXES = ("module.", "_orig_mod.")  # what data-parallel and compiled modules put before each key
 _COUNTER = ".num_batches_tracked"
 _LISTED = 5  # names in an error; the rest is counted
+_NONE = torch.empty(0, 0, 0)  # has the shape of no weights
 NAMESPACE = "argparse.Namespace"
 
 
@@ -134,12 +135,27 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], origin: str) -
     if counters:
         notes.append(f"{origin} lacks num_batches_tracked of {len(counters)} batch norms; they count from 0")
     translated |= {name: torch.zeros_like(own[name]) for name in counters}
+    if classes := _other_classes(module, own, translated):
+        raise IntegrityError(
+            f"{origin} has a head for {classes[0]} classes, the data set has {classes[1]}. Only timm's weights can be "
+            "fine-tuned: teacher.pretrained=true teacher.checkpoint=auto trains the teacher from them first"
+        )
     if problems := _misfits(own, translated):
         raise IntegrityError(f"{origin} does not fit the network: {'; '.join(problems)}")
     if broken := [name for name in own if _breaks(own[name], translated[name])]:
         raise IntegrityError(f"{origin} is refused: NaN or infinite values in {_listed(broken)}")
     module.load_state_dict(translated)
     return notes
+
+
+def _other_classes(module: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    """Return the numbers of classes of the file and of the network where nothing but the head does not fit."""
+    head = module.get_classifier() if hasattr(module, "get_classifier") else None  # type: ignore[operator]
+    path = next((name for name, part in module.named_modules() if part is head), None)
+    unfit = {name for name in own.keys() | state.keys() if own.get(name, _NONE).shape != state.get(name, _NONE).shape}
+    if f"{path}.weight" not in unfit or not unfit <= {f"{path}.weight", f"{path}.bias"}:
+        return None
+    return len(state[f"{path}.weight"]), len(own[f"{path}.weight"])
 
 
 def _misfits(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:

@@ -53,7 +53,7 @@ def trace(cell: str, folders: list[Path]) -> list[Traced]:
             problems = known_records(read).problems
             ordered = sorted(found, key=lambda each: (each[1].seed, each[1].run_id))
             return [_traced(path, record, problems(path, record)) for path, record in ordered]
-        known |= {_cell(record) for _, record in records.values()}
+        known |= {published_path(record).parent.as_posix() for _, record in records.values()}
     searched = ", ".join(map(str, folders))
     hint = nearest(cell, known) or f"; there are: {', '.join(sorted(known)[:10])}"
     raise ConfigError(f"cell {cell!r}: no such run in {searched}{hint if known else '; there is no valid record'}")
@@ -63,13 +63,9 @@ def _belongs(record: Record, cell: str) -> bool:
     if _RUN_ID.fullmatch(cell):
         return record.run_id == cell
     folder, _, last = cell.strip("/").rpartition("/")
-    if _SEED.fullmatch(last):
-        return _cell(record) == folder and last == f"seed{record.seed}"
-    return _cell(record) == cell.strip("/")
-
-
-def _cell(record: Record) -> str:
-    return published_path(record).parent.as_posix()
+    seed = last if _SEED.fullmatch(last) else None
+    cells = {published_path(record, apart).parent.as_posix() for apart in (False, True)}
+    return (folder if seed else cell.strip("/")) in cells and seed in (None, f"seed{record.seed}")
 
 
 def _traced(path: Path, record: Record, problems: list[str]) -> Traced:

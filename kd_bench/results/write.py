@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kd_bench.config.files import write_atomically
 from kd_bench.errors import ConfigError, IntegrityError
+from kd_bench.results.checking.load import load
 from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.building import Leaderboard, build
 from kd_bench.results.leaderboard.document import json_text
@@ -20,7 +21,6 @@ from kd_bench.results.leaderboard.pages.index import html_page
 from kd_bench.results.leaderboard.pages.run_page import run_page
 from kd_bench.results.leaderboard.spreadsheet import csv_text
 from kd_bench.results.leaderboard.summary import counts
-from kd_bench.results.records.load import load
 from kd_bench.results.records.record import Record
 
 OUTPUTS = {

@@ -7,7 +7,6 @@ from pathlib import Path
 from omegaconf import DictConfig, open_dict
 from torch import Tensor
 
-from kd_bench.config.check import check
 from kd_bench.data.datamodule import ImageDataModule
 from kd_bench.evaluation.evaluate import labels, metrics_of, teacher_predictions, top1_by_split
 from kd_bench.evaluation.opened import OpenedRun
@@ -16,7 +15,7 @@ from kd_bench.results.records.directory import PREDICTIONS_FILE, WEIGHTS_FILE, c
 from kd_bench.results.records.fingerprint import fingerprint
 from kd_bench.results.records.record import RECORD_FILE, Record, Times, write_record
 from kd_bench.results.records.states import new_state, now, write_state
-from kd_bench.runs.lineage import load_arrays, scratch_run
+from kd_bench.runs.lineage import completed, load_arrays, scratch_run
 from kd_bench.runs.recorder import make_record
 from kd_bench.runs.run import data_module
 from kd_bench.training.pair import Pair, build
@@ -39,7 +38,7 @@ def import_teacher(cfg: DictConfig, file: Path, expected_top1: float | None) -> 
         ConfigError, IntegrityError: the network does not exist, or the file does not fit it or does not classify.
     """
     started, clock = now(), time.perf_counter()
-    config = check(_imported(cfg))
+    config = completed(_imported(cfg))
     pair = build(config)
     for note in load_strictly(pair.student.network, read_weights(file), str(file)):
         print(note, flush=True)

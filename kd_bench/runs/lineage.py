@@ -1,10 +1,10 @@
 """Lineage: from a configuration to the runs that it learns from, their weights, and the run's id."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -12,35 +12,57 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kd_bench.config.check import check
 from kd_bench.config.schema import MemberConfig, NetworkConfig, RunConfig
+from kd_bench.data.image_folder import ImageFolder
 from kd_bench.data.source import ImageArrays
 from kd_bench.errors import ConfigError
 from kd_bench.results.records.directory import finished
 from kd_bench.results.records.fingerprint import fingerprint
 from kd_bench.results.records.record import Record
 from kd_bench.training.pair import Pair, build
-from kd_bench.training.teachers import TeacherWeights, from_checkpoint, from_record
+from kd_bench.training.teachers import TeacherWeights, as_trained, from_checkpoint, from_record
 
 Role = Literal["student", "teacher"]
 
 
-def prepare(cfg: DictConfig, device_here: bool = True) -> tuple[RunConfig, Pair, ImageArrays]:
+def prepare(cfg: DictConfig, device_here: bool = True, role: Role = "student") -> tuple[RunConfig, Pair, ImageArrays]:
     """Return the checked configuration, the objects and the data set of a run.
 
     Args:
         device_here: as for ``build``.
+        role: as which the configuration of the user has the network that is trained, for messages.
 
     Raises:
         ConfigError, IntegrityError: whatever is wrong with them.
     """
-    config = check(cfg)
-    pair = build(config, device_here)
+    config = completed(cfg)
+    pair = build(config, device_here, role)
     return config, pair, load_arrays(config, pair)
 
 
-def locate(cfg: DictConfig) -> str | None:
+def completed(cfg: DictConfig) -> RunConfig:
+    """Check a configuration and complete it by what is known elsewhere.
+
+    A teacher that is a finished run gets the arguments, size and normalization that it was trained with, and
+    ``dataset.num_classes=null`` becomes the number of class folders.
+
+    Raises:
+        ConfigError: the configuration contradicts the record of a teacher, or the data set does not say its classes.
+        IntegrityError: the folder of the data set cannot be read.
+    """
+    config = check(cfg)
+    if config.dataset.num_classes is None:
+        source = instantiate(config.dataset.source, _convert_="all")
+        if not isinstance(source, ImageFolder):
+            raise ConfigError("dataset.num_classes=null: only image folders are counted; give the number of classes")
+        dataset = config.dataset.model_copy(update={"num_classes": len(source.classes())})
+        config = config.model_copy(update={"dataset": dataset})
+    return config.model_copy(update={"teacher": as_trained(config)})
+
+
+def locate(cfg: DictConfig, role: Role = "student") -> str | None:
     """Return the id of the run that ``cfg`` describes; None as long as a run that it learns from is not finished."""
     try:
-        return resolve(cfg, *prepare(cfg), finished_run)[2]
+        return resolve(cfg, *prepare(cfg, role=role), finished_run)[2]
     except Unfinished:
         return None
 
@@ -55,7 +77,7 @@ def finished_run(cfg: DictConfig, role: Role) -> Record:
     Raises:
         Unfinished: there is none.
     """
-    run_id = locate(cfg)
+    run_id = locate(cfg, role)
     record = finished(Path(cfg.paths.runs).expanduser() / run_id) if run_id else None
     if record is None:
         raise Unfinished(f"the run {run_id or 'before it'} is not in {cfg.paths.runs}")
@@ -101,7 +123,7 @@ def learns_from(cfg: DictConfig, pair: Pair) -> list[tuple[DictConfig, Role]]:
 def load_arrays(config: RunConfig, pair: Pair) -> ImageArrays:
     """Load the data set, and compare it with what the configuration says of it."""
     arrays = _load(json.dumps(config.dataset.source, sort_keys=True))
-    arrays.check(config.names.dataset, config.dataset.num_classes, pair.spec.image_size)
+    arrays.check(config.names.dataset, pair.spec.num_classes, pair.spec.image_size)
     return arrays
 
 
@@ -112,6 +134,8 @@ def _load(source: str) -> ImageArrays:
     return arrays
 
 
+# Parts of a configuration that say nothing of how its teachers are trained: ``teacher_run`` replaces them all.
+REPLACED = ("method", "chain", "evaluation", "student", "stage_pairs", "teacher", "seed", "tuning")
 SCRATCH = {"_target_": "kd_bench.methods.scratch.Scratch"}
 
 
@@ -130,10 +154,17 @@ def teacher_run(cfg: DictConfig, teacher: MemberConfig) -> DictConfig:
         derived.tuning = {"trials": 0, "space": None}
     for key, value in teacher.overrides.items():
         try:
-            OmegaConf.update(derived, str(key), value, merge=True)
+            OmegaConf.update(derived, str(key), value, merge=not _chooses_another(derived, str(key), value))
         except (OmegaConfBaseException, AttributeError, ValueError) as error:
             raise ConfigError(f"teacher.overrides: {key!r} is no key of the configuration") from error
     return derived
+
+
+def _chooses_another(cfg: DictConfig, key: str, value: Any) -> bool:
+    """Return whether ``value`` names another class than the node at ``key``, whose arguments are then not its own."""
+    if not isinstance(value, Mapping) or "_target_" not in value:
+        return False
+    return bool(value["_target_"] != OmegaConf.select(cfg, f"{key}._target_"))
 
 
 def student_run(cfg: DictConfig, network: MemberConfig) -> DictConfig:

@@ -20,6 +20,10 @@ from kd_bench.training.pair import Pair, build, make_module
 
 Facts = dict[str, Any]
 TRIAL_SAMPLES = 1024  # of a training set that is not loaded
+TRIAL_MACS = 3e9  # of a step that is measured; a larger batch is measured in part
+TRIAL_IMAGES = 2  # at least: methods compare images
+LONG_SECONDS = 0.3  # of a step that is measured once: noise is small beside it
+_COUNTED: dict[tuple[str, tuple[int, int], int], int] = {}
 
 
 def inspect(config: RunConfig) -> Facts:
@@ -61,18 +65,42 @@ def _network(tap: FeatureTap, pair: Pair) -> Facts:
     }
 
 
-def step_cost(config: RunConfig, pair: Pair) -> Facts:
-    """Measure memory and time of one training step on random images, without weights from anywhere.
+def step_cost(config: RunConfig, pair: Pair, trial_macs: float = TRIAL_MACS) -> Facts:
+    """Estimate memory and time of one training step from a step on random images, without weights from anywhere.
 
-    ``seconds`` are those of the fastest of three steps.
+    A batch that takes more than ``trial_macs`` multiply-accumulates is measured on its first ``images`` and scaled: the
+    MACs of a step, and what autograd keeps of it, are proportional to the number of images. ``seconds`` are those of
+    the fastest of up to three steps.
     """
-    step = TrialStep(config, pair)
+    batch_size = config.recipe.batch_size
+    fitting = int(trial_macs / max(1, step_macs(pair)))
+    images = min(batch_size, max(TRIAL_IMAGES, fitting - fitting % 2))
+    recipe = config.recipe.model_copy(update={"batch_size": images})
+    step = TrialStep(config.model_copy(update={"recipe": recipe}), pair)
+    memory = step.memory()
+    activations = memory["activation_bytes"] * batch_size // images
     return {
-        "batch_size": config.recipe.batch_size,
-        **step.memory(),
-        "seconds": min(step.seconds() for _ in range(3)),
+        "batch_size": batch_size,
+        "images": images,
+        **(memory | {"activation_bytes": activations}),
+        "seconds": step.fastest() * batch_size / images,
         "threads": torch.get_num_threads(),
     }
+
+
+def step_macs(pair: Pair) -> int:
+    """Count the multiply-accumulates of a training step for one image: backward costs twice the forward pass."""
+    teacher = 0 if pair.source is None else _macs(pair.source, pair.spec)
+    views = 4 if pair.method.requires.rotations else pair.method.requires.views
+    return views * (teacher + 3 * _macs(pair.student, pair.spec))
+
+
+def _macs(tap: FeatureTap, spec: DataSpec) -> int:
+    """Count the multiply-accumulates of an image, once for each network: counting takes longer than computing."""
+    key = (tap.name, tap.input_size, efficiency.parameters(tap))
+    if key not in _COUNTED:
+        _COUNTED[key] = efficiency.macs(tap, spec)
+    return _COUNTED[key]
 
 
 class TrialStep:
@@ -101,10 +129,15 @@ class TrialStep:
         }
 
     def seconds(self) -> float:
-        """Return the seconds of one step."""
-        started = time.perf_counter()
+        """Return the seconds of one step on an idle machine: no more than the processor was busy with it."""
+        started, busy = time.perf_counter(), time.process_time()
         torch.autograd.backward(self._module.training_step(self._batch, 0))
-        return time.perf_counter() - started
+        return min(time.perf_counter() - started, time.process_time() - busy)
+
+    def fastest(self) -> float:
+        """Return the seconds of the fastest of three steps, or of the first if it is long."""
+        first = self.seconds()
+        return first if first > LONG_SECONDS else min(first, self.seconds(), self.seconds())
 
 
 def _batch(config: RunConfig, pair: Pair, targets: Tensor) -> Batch:
@@ -182,6 +215,7 @@ def as_text(facts: Facts) -> str:
         f"a training step of {step['batch_size']} images: {_mib(total)} (activations {_mib(step['activation_bytes'])}, "
         f"weights {_mib(step['weight_bytes'])}, gradients {_mib(step['gradient_bytes'])}; the optimizer's state comes "
         f"on top), {1000 * step['seconds']:.0f} ms here with {step['threads']} threads"
+        + (f" (scaled from {step['images']} images)" if step["images"] < step["batch_size"] else "")
     )
     return "\n".join(lines)
 

@@ -31,7 +31,7 @@ def _dataset(opened: OpenedRun) -> DatasetInfo:
     return DatasetInfo(
         name=config.names.dataset,
         content_sha256=arrays.content_sha256,
-        num_classes=config.dataset.num_classes,
+        num_classes=opened.pair.spec.num_classes,
         class_names=arrays.class_names,
         duplicates=arrays.duplicates,
         image_size=config.dataset.image_size,

@@ -30,7 +30,9 @@ from kd_bench.models.weights import save_tensors
 from kd_bench.results.records.directory import HEAD_FILE, PREDICTIONS_FILE, WEIGHTS_FILE, claim, finished
 from kd_bench.results.records.record import RECORD_FILE, Record, Times, write_record
 from kd_bench.results.records.states import RunState, State, new_state, now, read_state, write_state
+from kd_bench.runs.added import add_sections
 from kd_bench.runs.lineage import Role, load_arrays, prepare, resolve
+from kd_bench.runs.naming import title, tracked
 from kd_bench.runs.recorder import make_record, training_cost
 from kd_bench.training.checkpoints import delete_checkpoints
 from kd_bench.training.display import display
@@ -57,7 +59,7 @@ def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: 
     Raises:
         ConfigError, IntegrityError, Diverged, Interrupted: see ``kd_bench.errors``.
     """
-    config, pair, arrays = prepare(cfg)
+    config, pair, arrays = prepare(cfg, role=role)
 
     def obtain(earlier: DictConfig, role: Role) -> Record:
         return run(earlier, role=role, wait=True, callbacks=callbacks)
@@ -68,9 +70,10 @@ def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: 
         if (record := finished(directory)) is not None:
             _put_in_order(state, directory)
             if not wait:
-                _say(config, f"{_title(state)}: done before, {_result(record, directory)}")
-                if config.evaluation.sections and record.full is None:
-                    _say(config, f"  evaluated later by: kd-bench evaluate {directory} --full --write")
+                _say(config, f"{title(state, config, pair)}: done before, {_result(record, directory)}")
+                opened = OpenedRun(config, pair, arrays, data_module(config, pair, arrays), directory, teachers)
+                if config.evaluation.sections and (added := add_sections(opened, record)) is not None:
+                    _say(config, f"  measured in full: {added}")
             return record
         with stop_signals(), _recorded_state(state, directory, config), torch_threads(config.trainer.threads):
             opened = OpenedRun(config, pair, arrays, data_module(config, pair, arrays), directory, teachers)
@@ -83,12 +86,14 @@ def _train(opened: OpenedRun, previous: list[TeacherWeights], state: RunState, c
     for tap, weights in zip(opened.pair.previous, previous, strict=True):
         _load_weights(config, tap, weights)
     module = _prepared(opened)
-    _say(config, f"{_title(state)}: {state.epochs} epochs, run {state.run_id}")
+    epochs = f"{state.epochs} epoch{'s' * (state.epochs > 1)}"
+    _say(config, f"{title(state, config, opened.pair)}: {epochs}, run {state.run_id}")
     for line in notes(config, opened.pair):
         _say(config, f"  {line}")
-    with _tracked(config, state, directory) as trackers:
+    teacher_top1 = top1_by_split(teacher_logits, opened.data)["test"] if teacher_logits else None
+    with _trackers(config, tracked(state, opened, teacher_top1)) as trackers:
         _fit(opened, previous, module, state, trackers, callbacks)
-        record = _evaluated(opened, previous, module, state, teacher_logits, started)
+        record = _evaluated(opened, previous, module, state, teacher_logits, teacher_top1, started)
         write_record(record, directory / RECORD_FILE)
         for tracker in trackers:
             tracker.summarise(_summary(record))
@@ -142,6 +147,7 @@ def _evaluated(
     module: DistillationModule,
     state: RunState,
     teacher_logits: dict[str, Tensor] | None,
+    teacher_top1: float | None,
     started: datetime,
 ) -> Record:
     """Save predictions and headline weights, measure them, and put the record together."""
@@ -156,7 +162,7 @@ def _evaluated(
         state=state,
         previous=previous,
         metrics=metrics,
-        teacher_top1=top1_by_split(teacher_logits, opened.data)["test"] if teacher_logits else None,
+        teacher_top1=teacher_top1,
         history=module.history,
         times=Times(
             started_at=started,
@@ -287,17 +293,8 @@ def state_after(error: BaseException) -> State:
 
 
 @contextmanager
-def _tracked(config: RunConfig, state: RunState, directory: Path) -> Iterator[list[Guarded]]:
+def _trackers(config: RunConfig, tracked: TrackedRun) -> Iterator[list[Guarded]]:
     """Open the trackers of one run, and close them before the next job of a sweep starts."""
-    tracked = TrackedRun(
-        directory=directory,
-        run_id=state.run_id,
-        name=f"{state.method}-{state.student}-s{state.seed}",
-        group=state.study or f"{state.dataset}/{state.teacher}->{state.student}",
-        job_type="teacher" if state.role == "teacher" else state.method,
-        tags=[state.dataset, state.method, state.student],
-        config=config.recorded(),
-    )
     open_trackers, arguments = target_of(config.logger)
     trackers: list[Guarded] = open_trackers(run=tracked, **arguments)
     status = "failed"
@@ -317,11 +314,6 @@ def _summary(record: Record) -> dict[str, float]:
         for name, value in metrics.model_dump().items()
         if isinstance(value, float)
     }
-
-
-def _title(state: RunState) -> str:
-    source = f"{state.teacher} -> " if state.teacher else ""
-    return f"{state.dataset}: {source}{state.student}, {state.method}, seed {state.seed}"
 
 
 def _result(record: Record, directory: Path) -> str:

@@ -5,27 +5,32 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from kd_bench.config.check import check
 from kd_bench.config.schema import RunConfig
+from kd_bench.data.batch import DataSpec
 from kd_bench.errors import ConfigError, IntegrityError
+from kd_bench.evaluation import efficiency
 from kd_bench.evaluation.evaluate import SPLITS, teacher_predictions
 from kd_bench.evaluation.opened import OpenedRun
 from kd_bench.evaluation.predictions import load_predictions
 from kd_bench.evaluation.recomputed import prediction_problems
+from kd_bench.methods.base import Method
+from kd_bench.models.features import FeatureTap
 from kd_bench.results.checking.collection import Checked, Tier, artifact_problems, known_records, read_all
 from kd_bench.results.records.differences import metric_differences
 from kd_bench.results.records.directory import PREDICTIONS_FILE, WEIGHTS_FILE
 from kd_bench.results.records.record import RECORD_FILE, Record
-from kd_bench.runs.lineage import Unfinished, finished_run, resolve
+from kd_bench.runs.lineage import Unfinished, completed, finished_run, resolve
 from kd_bench.runs.restore import check_data, load_weights, rebuilt, recomposed
 from kd_bench.runs.run import run
+from kd_bench.training.display import display
 from kd_bench.training.loop import torch_threads
-from kd_bench.training.pair import load_teachers
+from kd_bench.training.pair import load_teachers, make_module
 
 # How far logits computed again may lie from the saved ones, relative to the largest of them. GPUs multiply in TF32.
 LOGITS_APART = {"cpu": 1e-4, "gpu": 1e-2}
@@ -54,13 +59,14 @@ def verify(directory: Path, overrides: list[str], retrain: bool, say: Say) -> Ti
     """
     record = _verified_record(directory, say)
     cfg = recomposed(record, directory.parent, overrides)
-    composed = json.loads(json.dumps(check(cfg).recorded()))
+    composed = json.loads(json.dumps(completed(cfg).recorded()))
     if changed := [name for name in composed if name not in FREE and composed[name] != record.config.get(name)]:
         raise ConfigError(f"{changed[0]}: the overrides change the run; only {', '.join(FREE)} and paths may differ")
     opened = rebuilt(cfg, directory, device_here=False)
     with torch_threads(record.hardware.threads):
         _verify_data(record, opened, say)
         _verify_weights(record, opened, say)
+        _verify_sizes(record, opened, say)
         _verify_predictions(record, opened, say)
         _verify_teacher(record, opened, cfg, say)
     return _verify_training(record, directory, overrides, say) if retrain else "checked"
@@ -107,6 +113,42 @@ def _verify_weights(record: Record, opened: OpenedRun, say: Say) -> None:
         opened.pair.student.to(memory_format=torch.channels_last)
     tensors, sha256 = len(opened.pair.student.network.state_dict()), record.student.weights_sha256
     say(f"weights: {tensors} tensors fit {record.student.name} and are the recorded ones, {sha256[:16]}...")
+
+
+def _verify_sizes(record: Record, opened: OpenedRun, say: Say) -> None:
+    """Hold what the record says of its networks, its data and its device against what is at hand.
+
+    Quantities that the first records lack, which are null there, are left out.
+    """
+    pair, device = opened.pair, record.hardware.device
+    make_module(opened.config, pair)  # freezes a teacher whose classifier may be the student's
+    found: dict[str, Any] = {
+        f"{role}.{name}": value
+        for role, tap, method in (("student", pair.student, pair.method), ("teacher", pair.teacher, None))
+        if tap is not None
+        for name, value in _sizes(tap, pair.spec, method).items()
+    }
+    found["student.trainable_parameters"] = efficiency.parameters(pair.student, pair.method, trainable=True)
+    found["method.adapter_parameters"] = efficiency.adapter_parameters(pair.method)
+    found |= {"dataset.class_names": opened.arrays.class_names, "dataset.duplicates": opened.arrays.duplicates}
+    for key, value in found.items():
+        part, name = key.split(".")
+        recorded = getattr(getattr(record, part), name)
+        if recorded is not None and recorded != value:
+            raise IntegrityError(f"{key}={recorded}: the networks and data at hand give {value}")
+    accelerator = record.config["trainer"]["accelerator"]
+    if (device == "cpu") != (accelerator == "cpu"):
+        raise IntegrityError(f"hardware.device={device!r}: but config.trainer.accelerator={accelerator!r}")
+    say(f"sizes: parameters, MACs, input size and bytes are those of the networks; trained on {device}")
+
+
+def _sizes(tap: FeatureTap, spec: DataSpec, method: Method | None) -> dict[str, Any]:
+    return {
+        "parameters": efficiency.parameters(tap, method),
+        "macs": efficiency.macs(tap, spec, method),
+        "input_size": list(tap.input_size),
+        "file_bytes": efficiency.file_bytes(tap, method),
+    }
 
 
 def _verify_predictions(record: Record, opened: OpenedRun, say: Say) -> None:
@@ -169,8 +211,13 @@ def _verify_training(record: Record, directory: Path, overrides: list[str], say:
         for run_id in _learned_from(record):
             if (directory.parent / run_id / RECORD_FILE).is_file():
                 shutil.copytree(directory.parent / run_id, runs / run_id)
-        same = [f"trainer.threads={record.hardware.threads}", "trainer.progress=auto"]
-        again = run(recomposed(record, runs, [*same, *overrides]), role=record.role, wait=True)
+        same = [f"trainer.threads={record.hardware.threads}", "trainer.progress=none"]
+        again = run(
+            recomposed(record, runs, [*same, *overrides]),
+            role=record.role,
+            wait=True,
+            callbacks=(lambda: display("auto"),),
+        )
         differing = _first_difference(record, again, directory, runs / again.run_id)
     if not differing:
         say("training: weights, predictions and metrics of a second training are bitwise equal")

@@ -140,6 +140,11 @@ def check_space(directory: Path, weights: Iterable[Tensor]) -> None:
         )
 
 
+def has_checkpoints(directory: Path) -> bool:
+    """Return whether a run has left checkpoints."""
+    return any(_checkpoints(directory))
+
+
 def delete_checkpoints(directory: Path) -> None:
     """Delete the checkpoints of a run that needs them no more."""
     for path in _checkpoints(directory):

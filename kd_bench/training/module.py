@@ -62,6 +62,7 @@ class DistillationModule(pl.LightningModule):
         self.train_seconds = 0.0
         self.teacher_seconds = 0.0  # of these, in forward passes of the teacher; means nothing on a GPU
         self.resumed = 0
+        self.logged: list[dict[str, float]] = []  # all rows that trackers were given
         self._recalls = False  # trackers have still to be told what was logged before the run was taken up
         self._meter = Meter(self._averaged)
 
@@ -121,7 +122,9 @@ class DistillationModule(pl.LightningModule):
         if self.teacher is not None:
             self.teacher.after_step(self.student, self.method, self._progress(batch_idx))
         if (batch_idx + 1) % self.log_every_n_steps == 0:
-            self._log({f"train_step/{name}": value for name, value in self._meter.flush(self.step).items()})
+            self._meter.flush(self.step)
+        if self.step % self.log_every_n_steps == 0:
+            self._log({f"train_step/{name}": value for name, value in self._meter.recent(self.step).items()})
 
     @property
     def step(self) -> int:
@@ -129,17 +132,17 @@ class DistillationModule(pl.LightningModule):
         return self.earlier_steps + self.global_step
 
     def _log(self, metrics: dict[str, float]) -> None:
+        self.logged.append({**metrics, "trainer/global_step": self.step})
         for logger in self.trainer.loggers:
-            logger.log_metrics({**metrics, "trainer/global_step": self.step}, step=self.step)
+            logger.log_metrics(self.logged[-1], step=self.step)
 
     def on_train_start(self) -> None:
         if not self._recalls:
             return
         self._recalls = False
-        for row in self.history:
-            step = int(row["epoch"]) * int(self.trainer.num_training_batches)  # in every stage
+        for row in self.logged:
             for logger in self.trainer.loggers:
-                logger.recall({**row, "trainer/global_step": step}, step)  # type: ignore[attr-defined]  # are Guarded
+                logger.recall(row, int(row["trainer/global_step"]))  # type: ignore[attr-defined]  # are Guarded
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         logits = self.method.predict(in_float32(self.student(batch.images)))
@@ -185,6 +188,7 @@ class DistillationModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["kd_bench"] = {
             "history": self.history,
+            "logged": self.logged,
             "best": self.best,
             "train_seconds": self.train_seconds,
             "teacher_seconds": self.teacher_seconds,
@@ -213,6 +217,8 @@ class Meter:
         self._steps = 0
         self._epoch: dict[str, float] = {}
         self._epoch_steps = 0
+        self._shown: dict[str, float] = {}  # sums and steps of the epoch up to the last call of `recent`
+        self._shown_steps = 0
 
     def add(self, losses: dict[str, Tensor]) -> None:
         """Add the loss terms of a step."""
@@ -221,14 +227,32 @@ class Meter:
             self._sums[name] = self._sums[name] + detached if name in self._sums else detached
         self._steps += 1
 
-    def flush(self, step: int) -> dict[str, float]:
-        """Return means since the last flush.
+    def flush(self, step: int) -> None:
+        """Move the sums since the last flush to those of the epoch.
 
         Raises:
             Diverged: one of them is not finite; NaN in a sum stays NaN, so no bad step can hide.
         """
+        self._epoch, self._epoch_steps = self._totals(step)
+        self._sums, self._steps = {}, 0
+
+    def recent(self, step: int) -> dict[str, float]:
+        """Return means over the steps of this epoch since the last call; at least one has been added.
+
+        Raises:
+            Diverged: as ``flush``.
+        """
+        sums, steps = self._totals(step)
+        means = {
+            name: (value - self._shown.get(name, 0.0)) / (steps - self._shown_steps) for name, value in sums.items()
+        }
+        self._shown, self._shown_steps = sums, steps
+        return _with_loss(means)
+
+    def _totals(self, step: int) -> tuple[dict[str, float], int]:
+        """Return the sums and the number of all steps of the epoch."""
         if not self._steps:
-            return {}
+            return self._epoch, self._epoch_steps
         values = self._average(torch.stack([value.double() for value in self._sums.values()]))
         sums = dict(zip(self._sums, values.tolist(), strict=True))
         bad = sorted(name for name, value in sums.items() if not math.isfinite(value))
@@ -236,17 +260,15 @@ class Meter:
             raise Diverged(
                 f"loss term {', '.join(bad)} is not finite within the {self._steps} steps before step {step}"
             )
-        for name, value in sums.items():
-            self._epoch[name] = self._epoch.get(name, 0.0) + value
-        self._epoch_steps += self._steps
-        means = {name: value / self._steps for name, value in sums.items()}
-        self._sums, self._steps = {}, 0
-        return _with_loss(means)
+        return {
+            name: self._epoch.get(name, 0.0) + value for name, value in sums.items()
+        }, self._epoch_steps + self._steps
 
     def epoch(self) -> dict[str, float]:
         """Return means over the epoch, which starts anew."""
         means = {name: value / self._epoch_steps for name, value in self._epoch.items()}
         self._epoch, self._epoch_steps = {}, 0
+        self._shown, self._shown_steps = {}, 0
         return _with_loss(means)
 
 

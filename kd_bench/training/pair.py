@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from kd_bench.config.schema import MemberConfig, RecipeConfig, RunConfig, TrainerConfig
+from kd_bench.config.schema import DatasetConfig, MemberConfig, RecipeConfig, RunConfig, TrainerConfig
 from kd_bench.data.batch import DataSpec
 from kd_bench.data.randomness import derive_seed
 from kd_bench.data.samplers import SAMPLERS
@@ -26,6 +26,8 @@ from kd_bench.results.records.directory import HEAD_FILE, WEIGHTS_FILE
 from kd_bench.training.module import ADAPTERS, COMPANION, INITIALISATION, DistillationModule
 from kd_bench.training.teacher_kinds import TEACHER_KINDS, Networks, TeacherKind
 from kd_bench.training.teachers import TeacherWeights
+
+SMALL_IMAGE = 16  # pixels; weights that were tuned on 32x32 images do harm below
 
 
 @dataclass(frozen=True)
@@ -53,31 +55,33 @@ class Pair:
         return TEACHER_KINDS[self.method.requires.teacher]
 
 
-def build(config: RunConfig, device_here: bool = True) -> Pair:
+def build(
+    config: RunConfig, device_here: bool = True, role: str = "student", create: Callable[..., FeatureTap] = create_tap
+) -> Pair:
     """Build and check a pair.
 
     Args:
         device_here: whether this machine is the one that will train, so that it must have the device.
+        role: the part of the user's configuration that the student comes from, for messages.
+        create: makes a network, as ``create_tap``.
 
     Raises:
         ConfigError: a network cannot be built or cannot take the images, or the pair lacks what the method requires.
     """
     if device_here:
         check_device(config.trainer)
-    data = config.dataset
-    height, width = data.image_size
-    spec = DataSpec(data.num_classes, (height, width), _triple(data.mean), _triple(data.std))
+    spec = _data_spec(config.dataset)
     method = _method(config)
     kind = TEACHER_KINDS[method.requires.teacher]
     generation = config.chain.generations or kind.first_generation
     kind.check(config.names.method, config.teacher, generation)
-    _check_requirements(config, method)
+    _check_requirements(config, method, spec)
     if config.trainer.devices > 1:
         _check_processes(config, method)
-    student = create_tap("student", config.student, spec, derive_seed(config.seed, INITIALISATION, generation), True)
-    teacher = _teacher(config, spec)
-    previous = _previous(config, spec, method, generation)
-    source = kind.source(Networks(student, teacher, previous, lambda: _companion(config, spec)))
+    student = create(role, config.student, spec, derive_seed(config.seed, INITIALISATION, generation), True)
+    teacher = _teacher(config, spec, create)
+    previous = _previous(config, spec, method, generation, create)
+    source = kind.source(Networks(student, teacher, previous, lambda: _companion(config, spec, create)))
     pair = Pair(spec, student, teacher, previous, source, method, generation)
     if method.requires.pre_activations:
         _check_pre_activations(config, pair)
@@ -123,7 +127,27 @@ def notes(config: RunConfig, pair: Pair) -> list[str]:
         automatic = "by resolution or depth; stage_pairs=[[0,0],...] changes it"
         how = "as configured" if pair.student.stage_pairs else automatic
         lines.append(f"stages, student-teacher: {pairs} ({how})")
-    return lines
+    return lines + _tuned_elsewhere(pair)
+
+
+def _tuned_elsewhere(pair: Pair) -> list[str]:
+    """Warn of published weights that were tuned on larger images."""
+    height, width = pair.spec.image_size
+    return [
+        f"method.{f'{path}.{name}'.lstrip('.')}={value:g} was tuned on 32x32 images and may drown the labels on "
+        f"{height}x{width}; in proportion to the pixels: {value * height * width / 32**2:g}"
+        for path, part in pair.method.named_modules()
+        if isinstance(part, Method) and max(height, width) < SMALL_IMAGE
+        for name, value in part.tuned_on_32x32.items()
+        if getattr(part, name) == value
+    ]
+
+
+def _data_spec(data: DatasetConfig) -> DataSpec:
+    if data.num_classes is None:
+        raise ConfigError("dataset.num_classes: is missing")
+    height, width = data.image_size
+    return DataSpec(data.num_classes, (height, width), _triple(data.mean), _triple(data.std))
 
 
 def _triple(values: list[float]) -> tuple[float, float, float]:
@@ -141,24 +165,26 @@ def _method(config: RunConfig) -> Method:
     return method
 
 
-def _teacher(config: RunConfig, spec: DataSpec) -> FeatureTap | None:
+def _teacher(config: RunConfig, spec: DataSpec, create: Callable[..., FeatureTap]) -> FeatureTap | None:
     teacher = config.teacher
-    taps = [create_tap("teacher", network, spec, 0, False) for network in teacher.networks()]
+    taps = [create("teacher", network, spec, 0, False) for network in teacher.networks()]
     if not teacher.members:
         return taps[0] if taps else None
     weights = [member.weight for member in teacher.members.values()]
     return Ensemble(str(teacher.name), taps, weights, teacher.average)
 
 
-def _previous(config: RunConfig, spec: DataSpec, method: Method, generation: int) -> list[FeatureTap]:
+def _previous(
+    config: RunConfig, spec: DataSpec, method: Method, generation: int, create: Callable[..., FeatureTap]
+) -> list[FeatureTap]:
     if generation:
-        return [create_tap("student", config.student, spec, 0, False)]
-    return [create_tap("method.assistants", MemberConfig(name=name), spec, 0, False) for name in method.assistants]
+        return [create("student", config.student, spec, 0, False)]
+    return [create("method.assistants", MemberConfig(name=name), spec, 0, False) for name in method.assistants]
 
 
-def _companion(config: RunConfig, spec: DataSpec) -> FeatureTap:
+def _companion(config: RunConfig, spec: DataSpec, create: Callable[..., FeatureTap]) -> FeatureTap:
     """Make an untrained network of the teacher's kind."""
-    return create_tap("teacher", config.teacher.networks()[0], spec, derive_seed(config.seed, COMPANION), True)
+    return create("teacher", config.teacher.networks()[0], spec, derive_seed(config.seed, COMPANION), True)
 
 
 def _stage_pairs(config: RunConfig, pair: Pair) -> list[tuple[int, int]] | None:
@@ -179,11 +205,11 @@ def _stage_pairs(config: RunConfig, pair: Pair) -> list[tuple[int, int]] | None:
     return pairs
 
 
-def _check_requirements(config: RunConfig, method: Method) -> None:
-    name, classes, requires = config.names.method, config.dataset.num_classes, method.requires
+def _check_requirements(config: RunConfig, method: Method, spec: DataSpec) -> None:
+    name, classes, requires = config.names.method, spec.num_classes, method.requires
     if classes < requires.min_classes:
         raise ConfigError(f"method={name} needs at least {requires.min_classes} classes; dataset.num_classes={classes}")
-    height, width = config.dataset.image_size
+    height, width = spec.image_size
     if requires.rotations and height != width:
         raise ConfigError(f"method={name} turns images by 90 degrees: dataset.image_size={height}x{width} is no square")
     divisor, batch_size = SAMPLERS[requires.sampler].divisor, config.recipe.batch_size

@@ -3,14 +3,14 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from kd_bench.config.schema import MemberConfig
+from kd_bench.config.schema import MemberConfig, NetworkConfig, RunConfig, TeacherConfig
 from kd_bench.data.batch import DataSpec
-from kd_bench.errors import IntegrityError
+from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.methods.base import Method, Progress
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.weights import load_strictly, read_weights, weights_sha256
@@ -155,6 +155,53 @@ def from_checkpoint(teacher: MemberConfig, runs: Path) -> TeacherWeights:
     return TeacherWeights(path, weights_sha256(read_weights(path)), path.name, None, teacher.expected_top1)
 
 
+def as_trained(config: RunConfig) -> TeacherConfig:
+    """Return the teacher with what the records of its ``checkpoint``s say of its networks.
+
+    Raises:
+        ConfigError: the configuration says something else of a network.
+    """
+    teacher = config.teacher
+    if not teacher.members:
+        return teacher.model_copy(update=_as_recorded("teacher", teacher, config))
+    members = {
+        key: member.model_copy(update=_as_recorded(f"teacher.members.{key}", member, config))
+        for key, member in teacher.members.items()
+    }
+    return teacher.model_copy(update={"members": members})
+
+
+def _as_recorded(key: str, network: MemberConfig | TeacherConfig, config: RunConfig) -> dict[str, Any]:
+    """Return arguments, size and normalization by the record of a network; empty if it is no finished run."""
+    checkpoint, unset = network.checkpoint, NetworkConfig()
+    record = None if checkpoint == "auto" or network.name is None else finished(config.runs / checkpoint)
+    if record is None:
+        return {}
+    recorded = _network_of(record, config)
+    given = {name: getattr(network, name) for name in NetworkConfig.model_fields}
+    given = {name: value for name, value in given.items() if value != getattr(unset, name)}
+    for name, value in {"name": network.name, **given}.items():
+        if recorded[name] not in (None, value):
+            raise ConfigError(
+                f"{key}.{name}={value}: run {checkpoint} was trained with {recorded[name]}; "
+                + (f"{key}.name={recorded[name]}" if name == "name" else "leave it out to take that of the run")
+            )
+    return {name: value for name, value in recorded.items() if name not in {"name", *given}}
+
+
+def _network_of(record: Record, config: RunConfig) -> dict[str, Any]:
+    """Return name and arguments of a recorded student as they have to be with the data set of ``config``."""
+    node, data, here = record.config.get("student", {}), record.config.get("dataset", {}), config.dataset
+    network = NetworkConfig.model_validate({name: node[name] for name in NetworkConfig.model_fields if name in node})
+    recorded = {"name": record.student.name, **network.model_dump()}
+    for name in () if network.pretrained else ("mean", "std"):  # those of the data set, where it has others by now
+        if recorded[name] is None and data.get(name) != getattr(here, name):
+            recorded[name] = data.get(name)
+    if recorded["input_size"] is None and record.dataset.image_size != here.image_size:
+        recorded["input_size"] = record.student.input_size
+    return recorded
+
+
 def check_teacher(
     name: str, measured: dict[str, float], expected: tuple[str, float] | None, classes: int, normalization: str = ""
 ) -> None:
@@ -162,17 +209,18 @@ def check_teacher(
 
     Args:
         measured: top-1 on the ``validation`` and ``test`` splits.
-        expected: split and top-1 that it should reach; without one it must at least be above chance (a twentieth of
-            the way from chance to 100 %).
+        expected: split and top-1 that it should reach, which have to be more than a point above chance; without them
+            it must be above chance by a twentieth of the way to 100 %.
         normalization: the words of ``describe_normalization``.
 
     Raises:
-        IntegrityError: its top-1 is more than one point below.
+        IntegrityError: its top-1 is at chance, or more than one point below what is expected.
     """
     chance = 1 / classes
-    split, value = expected or ("validation", chance + 0.05 * (1 - chance))
-    if measured[split] < value - (TEACHER_TOLERANCE if expected else 0):
-        claim = f"{100 * value:.2f} % expected" if expected else f"chance is {100 * chance:.2f} %"
+    split, value = expected or ("validation", 0.0)
+    floor = chance + (TEACHER_TOLERANCE if expected else 0.05 * (1 - chance))
+    if measured[split] < max(value - TEACHER_TOLERANCE, floor):
+        claim = f"{100 * value:.2f} % expected" if value > floor else f"chance is {100 * chance:.2f} %"
         raise IntegrityError(
             f"teacher {name}: top-1 on the {split} split is {100 * measured[split]:.2f} %, {claim}: wrong weights, "
             f"class order or input normalization?{normalization}"

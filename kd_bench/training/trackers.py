@@ -1,6 +1,6 @@
 """Trackers, which mirror a run while it trains. The record is the truth: one that fails is dropped with a warning.
 
-Each function is the ``_target_`` of a file in ``conf/logger`` and returns Lightning loggers.
+``open_trackers`` is the ``_target_`` of every file in ``conf/logger``, so that Hydra can merge several of them.
 """
 
 import io
@@ -10,10 +10,10 @@ import warnings
 from argparse import Namespace
 from collections.abc import Callable
 from csv import DictReader, DictWriter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pytorch_lightning.loggers.logger import Logger
 
@@ -22,6 +22,7 @@ from kd_bench.config.files import write_atomically
 ANSWER_TIMEOUT_SECONDS = 2
 INIT_TIMEOUT_SECONDS = 5  # W&B waits 90 s by default for a server that does not answer
 Mode = Literal["offline", "online", "disabled"]  # of W&B
+TrackerName = Literal["csv", "tensorboard", "wandb"]
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,6 @@ def _finish(logger: Logger, status: str) -> None:
         finish(exit_code=0 if status == "success" else 1)
 
 
-def none(run: TrackedRun) -> list[Guarded]:
-    """Track nothing; the record has all."""
-    return []
-
-
 def csv(run: TrackedRun) -> list[Guarded]:
     """Keep ``metrics.csv`` in the run directory: one row per epoch."""
     return [Guarded("CSV", lambda: EpochTable(run.directory / "metrics.csv"))]
@@ -210,20 +206,48 @@ def _set_aside(folder: Path) -> None:
 
 
 def wandb(
-    run: TrackedRun, project: str, entity: str | None, mode: Mode, tags: list[str], weights: bool = False
+    run: TrackedRun,
+    project: str | None,
+    entity: str | None,
+    mode: Mode | None,
+    tags: list[str],
+    weights: bool = False,
 ) -> list[Guarded]:
     """Keep one W&B run per job, its id the fingerprint, so that a resumed job continues it.
 
     Offline the newest folder holds all epochs of a run, whatever interrupted it. A run that the server does not take is
-    kept offline, and a warning says how to upload it.
+    kept offline, and a warning says how to upload it. ``WANDB_NAME`` names what was asked for, not the teachers that
+    are trained for it; ``WANDB_RUN_GROUP`` holds for both.
 
     Args:
-        mode: ``offline`` (``wandb sync`` uploads later), ``online`` or ``disabled``.
+        project: None takes ``WANDB_PROJECT``, else ``kd_bench``.
+        mode: ``offline`` (``wandb sync`` uploads later), ``online`` or ``disabled``; None takes ``WANDB_MODE``, else
+            ``offline``.
         weights: keep those of the student as an artifact of the W&B run.
     """
+    name = run.name if run.job_type == "teacher" else os.environ.get("WANDB_NAME") or run.name
+    named = replace(run, name=name, group=os.environ.get("WANDB_RUN_GROUP") or run.group)
+    chosen = mode or cast(Mode, os.environ.get("WANDB_MODE") or "offline")
+    start = partial(_start, named, project or os.environ.get("WANDB_PROJECT") or "kd_bench", entity, tags)
+    return [Guarded("W&B", lambda: _start_online(start) if chosen == "online" else start(chosen), stores=weights)]
 
-    start = partial(_start, run, project, entity, tags)
-    return [Guarded("W&B", lambda: _start_online(start) if mode == "online" else start(mode), stores=weights)]
+
+def open_trackers(
+    run: TrackedRun,
+    trackers: dict[TrackerName, bool],
+    project: str | None = None,
+    entity: str | None = None,
+    mode: Mode | None = None,
+    tags: list[str] | None = None,
+    weights: bool = False,
+) -> list[Guarded]:
+    """Open the trackers that are switched on; the other arguments are those of ``wandb``."""
+    makers: dict[TrackerName, Callable[[], list[Guarded]]] = {
+        "csv": lambda: csv(run),
+        "tensorboard": lambda: tensorboard(run),
+        "wandb": lambda: wandb(run, project, entity, mode, tags or [], weights),
+    }
+    return [opened for name, make in makers.items() if trackers.get(name) for opened in make()]
 
 
 def _start_online(start: Callable[[Mode], Logger]) -> Logger:

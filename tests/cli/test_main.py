@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
+from support.records import save_records, seeds_of
 
 from kd_bench.cli.main import COMMANDS, main
 from kd_bench.config.composition import composing
@@ -212,11 +213,20 @@ MISTAKES = {
     "train seed=${oc.env:HOME}": "environment variables",
     "train plugins=[nothing_here]": "plugins: 'nothing_here' cannot be imported: ",
     "train --config-dir nothing": "nothing",
+    "train ~recipe": "recipe: is missing",
+    "train ~dataset.source": "dataset.source: is missing",
+    "train recipe=null": "recipe=null: should be a choice",
+    "train dataset.source=null": "dataset.source=None: should be a valid dictionary",
+    f"train seed={'9' * 400}": "should be less than 9223372036854775808",
+    f"train seed={'9' * 5000}": "5000 digits",
+    "train student=resnet18 +student.kwargs={act_layer:x}": "with student.kwargs={'act_layer': 'x'}: KeyError 'x'",
+    "train student.name=\x1b[31mred": "student.name=\\u001b[31mred",
+    "leaderboard --records \x1b]0;title\x07": "\\u001b]0;title\\u0007",
     "publish nothing": "nothing",
 }
 
 
-@pytest.mark.parametrize("line", MISTAKES)
+@pytest.mark.parametrize("line", MISTAKES, ids=lambda line: ascii(line)[:60])
 def test_a_mistake_costs_one_line_and_exit_code_2(line, folder, capsys):
     assert main(line.split()) == 2
     printed = capsys.readouterr()
@@ -224,6 +234,7 @@ def test_a_mistake_costs_one_line_and_exit_code_2(line, folder, capsys):
     (reason,) = printed.err.splitlines()
     assert reason.startswith("kd-bench: ")
     assert MISTAKES[line] in reason
+    assert reason.isprintable()
     assert list(folder.iterdir()) == []
 
 
@@ -276,6 +287,38 @@ def test_wrong_usage_is_exit_code_2(line, folder, capsys):
     assert printed.out == ""
     assert "error: " in printed.err.splitlines()[-1]
     assert list(folder.iterdir()) == []
+
+
+def test_wrong_usage_is_shown_escaped(folder, capsys):
+    with pytest.raises(SystemExit):
+        main(["leaderboard", "--\x1b[2J\u202e"])
+    shown = capsys.readouterr().err
+    assert "\\u001b[2J\\u202e" in shown
+    assert shown.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_an_encoding_that_lacks_characters_ends_no_command(encoding, folder):
+    """Boards and comparisons have signs such as Δ, and names have letters of every script."""
+    for name, top1 in (("kd", 0.5), ("at", 0.6)):
+        save_records(seeds_of(name, [top1, top1 + 0.01, top1 + 0.02]), folder / "runs")
+    compared = ["compare", "kd", "at"]
+    plain = command(*compared, cwd=folder, env={**os.environ, "PYTHONIOENCODING": "utf-8"}, encoding="utf-8")
+    assert (plain.returncode, plain.stderr) == (0, "")
+    assert not plain.stdout.isascii()
+    shown = command(*compared, cwd=folder, env={**os.environ, "PYTHONIOENCODING": encoding}, encoding=encoding)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout == plain.stdout.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def test_a_temporary_folder_of_a_long_name_is_told_of(folder):
+    """Processes of a study talk over sockets there, whose names have at most 107 bytes."""
+    (folder / ("t" * 200)).mkdir()
+    environment = {**os.environ, "TMPDIR": str(folder / ("t" * 200))}
+    done = command("study", "demo", *FAST[1:], cwd=folder, env=environment)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert done.stderr.startswith(f"kd-bench: TMPDIR={folder}/tttt")
+    assert done.stderr.endswith(": is too long for the names of sockets; name a folder of at most 70 characters\n")
 
 
 # --- Configuration ---

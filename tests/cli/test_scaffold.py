@@ -1,5 +1,6 @@
 """``kd-bench new-method``: what it writes works, and what it cannot write leaves nothing behind."""
 
+import json
 import re
 import shlex
 import shutil
@@ -139,14 +140,114 @@ def test_a_plugin_trains_with_the_command_that_is_printed(tmp_path, capsys, monk
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "argv", ["kd-bench"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr("kd_bench.config.composition._FURTHER", [])
     assert main(["new-method", "plugged_kd", "--out", "my own"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[:2] == ["my own/plugged_kd.py", "my own/my_conf/method/plugged_kd.yaml"]
+    assert printed[:3] == [
+        "my own/plugged_kd.py",
+        "my own/test_plugged_kd.py",
+        "my own/my_conf/method/plugged_kd.yaml",
+    ]
     (command,) = [shlex.split(line) for line in printed if "kd-bench train" in line]
     fast = ["recipe.epochs=2", "teacher.name=resnet8_cifar", "dataset.train_samples=100", "trainer.threads=1"]
     assert main([*command[1:], *fast, "logger=none", "trainer.progress=none"]) == 0
     records = [read_record(path) for path in tmp_path.glob("runs/*/record.json")]
     assert {record.method.name for record in records} == {"plugged_kd", "scratch"}
+
+    (run_id,) = [record.run_id for record in records if record.method.name == "plugged_kd"]
+    capsys.readouterr()
+    assert main(["trace", run_id, "--config-dir", "my own/my_conf", "--json"]) == 0
+    traced = shlex.split(json.loads(capsys.readouterr().out)[0]["command"])
+    assert traced[:4] == ["kd-bench", "train", "--config-dir", "my own/my_conf"]
+    assert main([*traced[1:], "logger=none", "trainer.progress=lines"]) == 0
+    said = capsys.readouterr().out
+    assert "done before" in said
+    assert run_id in said
+
+
+def run_pytest(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], capture_output=True, text=True, cwd=folder
+    )
+
+
+def test_a_plugin_passes_its_test_in_its_own_repository_and_fails_once_it_is_wrong(tmp_path, capsys):
+    assert main(["new-method", "my_kd", "--out", str(tmp_path)]) == 0
+    assert "2 passed" in run_pytest(tmp_path).stdout
+    module = tmp_path / "my_kd.py"
+    module.write_text(module.read_text().replace(".pow(2)", ".abs()"))
+    assert "FAILED test_my_kd.py::test_the_loss_is_its_formula" in run_pytest(tmp_path).stdout
+
+
+def test_commands_find_a_plugin_by_its_folder(tmp_path, capsys, monkeypatch):
+    """The folder is nowhere near the working directory."""
+    monkeypatch.setattr("kd_bench.config.composition._FURTHER", [])
+    monkeypatch.setattr("kd_bench.config.plugins._FOLDERS", [])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    away = tmp_path / "away"
+    away.mkdir()
+    monkeypatch.chdir(away)
+    folder = tmp_path / "repository"
+    assert main(["new-method", "found_kd", "--out", str(folder)]) == 0
+    there = ["--config-dir", str(folder / "my_conf")]
+    capsys.readouterr()
+    assert main(["list", "methods", "--like", "found_kd", *there]) == 2
+    assert "a module of your own goes into plugins=[...]" in capsys.readouterr().err
+    assert "found_kd" not in sys.modules
+    assert main(["list", "methods", "--like", "found_kd", *there, "plugins=[found_kd]"]) == 0
+    assert capsys.readouterr().out.split()[:3] == ["found_kd", "logits", "unpublished;"]
+    assert main(["list", "methods", "found_kd", *there, "plugins=[found_kd]"]) == 0
+    page = " ".join(capsys.readouterr().out.split())
+    assert f"kd-bench train --config-dir {folder / 'my_conf'} plugins=[found_kd] method=found_kd" in page
+    assert "method.distillation_weight=1.0, number ≥ 0" in page
+    pair = ["show", "resnet14_cifar--resnet8_cifar", *there, "method=found_kd", "--json"]
+    assert main(pair) == 2
+    assert "a module of your own goes into plugins=[...]" in capsys.readouterr().err
+    assert main([*pair, "plugins=[found_kd]"]) == 0
+
+
+STUDY = """
+defaults:
+  - train
+  - override method: scratch
+  - override teacher: none
+  - _self_
+plugins: [beside_kd]
+names: {method: beside_kd}
+method:
+  _target_: beside_kd.BesideKd
+  ce_weight: 1.0
+  distillation_weight: 1.0
+teacher: {name: resnet8_cifar}
+hydra:
+  sweeper:
+    params:
+      method.ce_weight: 1,2
+"""
+
+
+def test_a_study_finds_the_plugin_beside_it_if_it_names_it(tmp_path, capsys, monkeypatch):
+    """Its runs are planned in a process of their own."""
+    away = tmp_path / "away"
+    away.mkdir()
+    monkeypatch.chdir(away)
+    monkeypatch.setattr("kd_bench.config.plugins._FOLDERS", [])
+    folder = tmp_path / "question"
+    assert main(["new-method", "beside_kd", "--out", str(folder)]) == 0
+    shutil.rmtree(folder / "my_conf")
+    (folder / "study.yaml").write_text(STUDY)
+    capsys.readouterr()
+    assert main(["study", str(folder), "--dry-run"]) == 0
+    assert "3 runs, 3 to do" in capsys.readouterr().out
+    assert "beside_kd" not in sys.modules
+    assert main(["study", str(folder), "--dry-run", "plugins=[]"]) == 2
+    assert "a module of your own goes into plugins=[...]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["list", "methods"], ["show", "a--b"], ["study", "demo"], ["trace", "0" * 16]])
+def test_a_folder_that_is_none_is_refused(capsys, command):
+    assert main([*command, "--config-dir", "nowhere"]) == 2
+    assert "--config-dir=nowhere: there is no such folder" in capsys.readouterr().err
 
 
 @pytest.mark.slow  # a process that imports torch, another that trains on three pairs

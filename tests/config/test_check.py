@@ -1,5 +1,6 @@
 """What the configuration check refuses, and in which words. Every refusal is one line that names the key."""
 
+import copy
 import os
 import sys
 
@@ -10,6 +11,7 @@ from omegaconf import OmegaConf, open_dict
 from kd_bench.config.check import check
 from kd_bench.config.paths import CONF
 from kd_bench.config.plugins import load_plugins
+from kd_bench.data.presence import require
 from kd_bench.errors import ConfigError
 from kd_bench.results.records.fingerprint import fingerprint
 from kd_bench.training.pair import build
@@ -50,6 +52,58 @@ def refusal(cfg) -> str:
     assert line
     assert "\n" not in line
     return line
+
+
+def test_a_section_or_key_that_a_run_lacks_is_one_line(configured):
+    """Whatever is taken away or set to null: a run that is complete without it, or one line."""
+    whole = configured("")
+    places = [key for key, value in leaves_of_two_levels(whole) if key != "hydra"]
+    assert {"recipe", "paths", "names", "trainer", "dataset.source", "teacher.checkpoint"} <= set(places)
+    refused = {}
+    for place in places:
+        parent, _, name = place.rpartition(".")
+        for change in ("taken away", "null"):
+            cfg = copy.deepcopy(whole)
+            node = OmegaConf.select(cfg, parent) if parent else cfg
+            with open_dict(cfg):
+                if change == "null":
+                    node[name] = None
+                else:
+                    del node[name]
+            if change == "taken away" or place != "dataset":
+                require(OmegaConf.select(cfg, "dataset.source"))
+            try:
+                check(cfg)
+            except ConfigError as error:
+                refused[place, change] = str(error)
+    assert [line for line in refused.values() if "\n" in line or not line] == []
+    for place in ("recipe", "trainer", "paths", "names", "dataset", "dataset.source", "student", "teacher", "logger"):
+        assert f"{place}: is missing" in refused[place, "taken away"]
+        assert f"{place}=None: should be" in refused[place, "null"]
+
+
+def leaves_of_two_levels(cfg) -> list:
+    """Every key of a configuration, and of its sections, with what it holds unresolved."""
+    found = []
+    for key in cfg:
+        node = OmegaConf.to_container(cfg, resolve=False)[key]
+        found.append((key, node))
+        found += [(f"{key}.{name}", value) for name, value in node.items()] if isinstance(node, dict) else []
+    return found
+
+
+SEEDS = {"-1": False, "0": True, "1.5": False, "true": False, str(2**63 - 1): True, str(2**63): False, "9" * 400: False}
+
+
+@pytest.mark.parametrize("key", ["seed", "teacher.seed"])
+@pytest.mark.parametrize("value", SEEDS, ids=lambda value: value[:6])
+def test_seeds_are_those_that_every_generator_and_table_takes(configured, key, value):
+    cfg = configured(f"{key}={value}")
+    if not SEEDS[value]:
+        assert refusal(cfg).startswith(f"{key}=")
+        return
+    assert OmegaConf.select(cfg, key) == int(value)
+    check(cfg)
 
 
 UNKNOWN_KEYS = {

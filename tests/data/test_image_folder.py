@@ -177,6 +177,41 @@ def test_a_folder_without_classes_is_refused(tmp_path, refused):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("options", [{}, ON_DISK])
+def test_a_file_that_would_fill_the_memory_is_refused_by_name(root, refused, options):
+    os.mkfifo(root / "train" / "a" / "pipe.png")
+    Image.new("1", (9_000, 9_000)).save(root / "train" / "b" / "0.jpg", "PNG")
+    with refused(
+        f"{root}: 2 images cannot be read: train/a/pipe.png (is no regular file), ",
+        "train/b/0.jpg (has 9000x9000 pixels, more than the 80,000,000 allowed)",
+    ):
+        load(root, **options)
+
+
+HIDDEN = {
+    "a bell": ("bell\a", "'bell\\x07'"),
+    "backwards": ("x\u202ey", "'x\\u202ey'"),
+    "no UTF-8": ("\udcff", "udcff"),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_a_class_with_a_hidden_name_is_refused(tmp_path, refused, name):
+    written, shown = HIDDEN[name]
+    place(tmp_path, image_folder({"train": 4, "test": 2}))
+    for part in ("train", "test"):
+        (tmp_path / part / "a").rename(tmp_path / part / written)
+    with refused("mine: 1 names of classes have characters that cannot be seen: ", shown):
+        load(tmp_path).check("mine", 3, (12, 12))
+
+
+def test_letters_of_every_script_name_a_class(tmp_path):
+    place(tmp_path, image_folder({"train": 4, "test": 2}))
+    for part in ("train", "test"):
+        (tmp_path / part / "a").rename(tmp_path / part / "می\u200cخواهم né")
+    load(tmp_path).check("mine", 3, (12, 12))
+
+
 # --- Checked once ---
 
 

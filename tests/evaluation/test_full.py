@@ -10,6 +10,7 @@ from kd_bench.evaluation import full, transfer
 from kd_bench.evaluation.fidelity import kl_divergence, linear_cka
 from kd_bench.evaluation.predictions import embed, predict
 from kd_bench.results.records.record import RECORD_FILE, Record, read_record
+from kd_bench.results.records.supplement import EVALUATION_FILE, read_evaluation
 from kd_bench.runs.restore import restore
 from kd_bench.runs.run import run
 
@@ -83,7 +84,25 @@ def test_what_is_measured_changes_neither_the_run_nor_its_name(train, runs, caps
     assert (first.full, first.config["evaluation"]) == (None, {"sections": []})
     again = train("method=at", "seed=4", "evaluation=full", WITHOUT_LATENCY, "trainer.progress=lines")
     assert again == first
-    assert f"evaluated later by: kd-bench evaluate {runs / first.run_id} --full --write" in capsys.readouterr().out
+    path = runs / first.run_id / EVALUATION_FILE
+    assert f"measured in full: {path}" in capsys.readouterr().out
+    once = read_evaluation(path).full
+    assert once is not None
+    assert 0 < once.embedding_cka <= 1
+    assert once.not_measured["latency"] == full.NOT_ASKED_FOR
+    written = path.read_bytes()
+    train("method=at", "seed=4", "evaluation=full", WITHOUT_LATENCY)
+    assert path.read_bytes() == written  # nothing is lacking
+
+
+def test_a_section_asked_for_later_is_added_to_the_earlier_ones(train, runs):
+    first = train("method=at", "seed=5")
+    for section in ("embeddings", "train_fidelity"):
+        train("method=at", "seed=5", "evaluation=full", f"evaluation.sections=[{section}]")
+    found = read_evaluation(runs / first.run_id / EVALUATION_FILE).full
+    at_once = train("method=at", "seed=5", "evaluation=full", "evaluation.sections=[embeddings,train_fidelity]",
+                    f"paths.runs={runs / 'once'}").full  # fmt: skip
+    assert found == at_once
 
 
 def test_a_machine_that_cannot_measure_says_why_and_keeps_the_rest(train, monkeypatch):

@@ -16,9 +16,9 @@ INTRODUCTION = """<!-- Made by `python tests/faults/page.py` from tests/faults/t
 
 # Reliability
 
-Nine promises with measured figures, and fifty faults with the behaviour of kd_bench. The last column links the file of
-a test; [table.yaml](../tests/faults/table.yaml) names all tests of a row, and [reliability.json](reliability.json) has
-every figure with its test."""
+Nine promises with measured figures, and more than fifty faults with the behaviour of kd_bench. The last column links
+the file of a test; [table.yaml](../tests/faults/table.yaml) names all tests of a row, and
+[reliability.json](reliability.json) has every figure with its test."""
 MEASURED_AGAIN = """These commands measure the figures again, in about half an hour, and make this page. Run them on
 an idle machine, as root, who may mount file systems:
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kd_bench.results.records.load import load
+from kd_bench.results.checking.load import load
 
 from .writers import RECORDS, run_id
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+from collections import Counter
 from functools import cache
 
 import pytest
@@ -15,12 +16,13 @@ def test_the_page_is_up_to_date():
     assert PAGE.read_text() == page(), "run: .venv/bin/python tests/faults/page.py"
 
 
-def test_all_fifty_faults_and_nine_promises_are_there():
+def test_all_faults_and_nine_promises_are_there():
     rows = table()
     assert [*rows["promises"]] == [f"R{number}" for number in range(1, 10)]
     faults = [name for group in rows["faults"].values() for name in group]
-    assert faults == [f"{kind}{number}" for kind, count in COUNTS.items() for number in range(1, count + 1)]
-    assert len(faults) == 50
+    counts = Counter(name[0] for name in faults)
+    assert faults == [f"{kind}{number}" for kind, count in counts.items() for number in range(1, count + 1)]
+    assert all(counts[kind] >= count for kind, count in COUNTS.items()), "a fault is no longer there"
 
 
 @cache

@@ -5,11 +5,14 @@ from typing import Any
 import pytest
 import timm
 import torch
+from huggingface_hub import constants
 from support.taps import make_tap
 from torch import Tensor, nn
 
+from kd_bench.config.schema import StudentConfig
 from kd_bench.data.batch import DataSpec
-from kd_bench.errors import ConfigError
+from kd_bench.errors import ConfigError, IntegrityError
+from kd_bench.models.factory import create_tap
 from kd_bench.models.features import FeatureTap, pair_stages
 
 MEAN, STD = (0.2, 0.5, 0.7), (0.3, 0.25, 0.5)
@@ -113,6 +116,24 @@ def test_pretrained_networks_keep_their_own_normalization(monkeypatch):
     tap = make_tap("resnet18.tv_in1k", spec(), seed=0, pretrained=True)
     assert tap.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
     assert tap.std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
+
+
+@pytest.mark.parametrize(
+    ("key", "ways"),
+    [
+        ("student", "student.pretrained=false"),
+        ("teacher", "teacher.pretrained=false, or teacher.checkpoint=FILE for weights of this data set"),
+    ],
+)
+def test_offline_pretrained_weights_fail_at_once_by_the_key_of_the_user(monkeypatch, tmp_path, key, ways):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("kd_bench.models.factory._reachable", lambda url: False)
+    monkeypatch.setattr("time.sleep", None)  # nobody waits to try again
+    with pytest.raises(IntegrityError) as caught:
+        create_tap(key, StudentConfig(name="resnet18.a1_in1k", pretrained=True), spec(), 0, True)
+    refused = f"{key}.pretrained: the weights of resnet18.a1_in1k cannot be fetched: offline, and they are not in "
+    assert str(caught.value) == f"{refused}{tmp_path}; {ways}"
 
 
 def test_the_dry_pass_leaves_no_trace():

@@ -1,11 +1,13 @@
 """Publishing: short records, one table of learning curves for the study, and the very boards of the complete ones."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from support.records import measured_content, record_content, save
 
+from kd_bench.cli.main import main
 from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.results.publish import publish
 from kd_bench.results.records.curves import read_table
@@ -38,8 +40,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_boards_and_pages_of_published_records_are_those_of_the_complete_ones(runs, tmp_path):
-    copied, summary = publish("mine", runs, tmp_path / "results")
-    assert (copied, summary.records, summary.rejected) == (11, 11, 0)
+    done = publish("mine", runs, tmp_path / "results")
+    assert (done.records, done.summary.records, done.summary.rejected, done.rejected) == (11, 11, 0, ())
     for path in runs.glob("*/record.json"):
         if json.loads(path.read_text())["study"] == "another":
             path.unlink()
@@ -98,8 +100,87 @@ def test_a_damaged_table_is_not_written_over(runs, tmp_path):
     assert files(tmp_path / "results") == before
 
 
-def test_two_runs_that_would_be_one_file_are_refused(runs, tmp_path):
+def record_paths(results: Path) -> set[str]:
+    return {path.relative_to(results / "records").as_posix() for path in (results / "records").rglob("seed*[0-9].json")}
+
+
+PLACE = "shapes/wide--narrow"
+
+
+def test_settings_of_one_cell_are_told_apart_by_the_path(runs, tmp_path):
+    """Those that stand there keep their place; all seeds of the others lie in one folder with a hash in its name."""
+    publish("mine", runs, tmp_path / "results")
+    before = record_paths(tmp_path / "results")
+    hotter = [content(seed=seed, options={"temperature": 2}, study="hot") for seed in range(6)]
+    store(tmp_path / "hot", *hotter)
+    done = publish("hot", tmp_path / "hot", tmp_path / "results")
+    assert (done.records, done.summary.records, done.summary.rejected) == (6, 17, 0)
+    added = record_paths(tmp_path / "results") - before
+    (folder,) = {name.rpartition("/")[0] for name in added}
+    assert re.fullmatch(rf"{PLACE}/kd-[0-9a-f]{{8}}", folder)
+    assert {name.rpartition("/")[2] for name in added} == {f"seed{seed}.json" for seed in range(6)}
+    assert before < record_paths(tmp_path / "results")
+    again = files(tmp_path / "results")
+    publish("hot", tmp_path / "hot", tmp_path / "results")
+    publish("mine", runs, tmp_path / "results")
+    assert files(tmp_path / "results") == again
+
+
+def test_two_settings_of_one_study_are_both_published(runs, tmp_path):
     store(runs, content(options={"temperature": 2}))
-    with pytest.raises(ConfigError, match=r"kd/seed0\.json; tell variants apart by names\.method"):
-        publish("mine", runs, tmp_path / "results")
-    assert not (tmp_path / "results").exists()
+    assert publish("mine", runs, tmp_path / "results").summary.records == 12
+    assert len(record_paths(tmp_path / "results")) == 12
+
+
+def status(runs: Path, study: str, *contents: dict) -> None:
+    tasks = [{"key": str(number), "run_id": each["run_id"]} for number, each in enumerate(contents)]
+    save({"study": study, "tasks": [*tasks, {"key": "waiting", "run_id": None}]}, runs / "studies" / f"{study}.json")
+
+
+def test_runs_that_a_study_shares_with_an_earlier_one_are_published(runs, tmp_path):
+    """They carry the name of the study that ran them, and their curves lie in its table."""
+    own = [content("at", seed, study="second", options={"p": 1}) for seed in range(2)]
+    shared = [content("kd", seed) for seed in range(4)]
+    store(runs, *own)
+    status(runs, "second", *own, *shared)
+    done = publish("second", runs, tmp_path / "results")
+    assert (done.records, done.summary.records, done.summary.rejected) == (6, 6, 0)
+    tables = {path.name: read_table(path).keys() for path in (tmp_path / "results" / "records").glob("curves-*")}
+    assert tables == {
+        "curves-second.csv.gz": {each["run_id"] for each in own},
+        TABLE: {each["run_id"] for each in shared},
+    }
+    publish("mine", runs, tmp_path / "results")
+    assert write_leaderboard(tmp_path / "results" / "records", tmp_path / "out").rejected == 0
+
+
+def test_a_run_that_two_studies_trained_each_stays_as_it_was_published(runs, tmp_path):
+    publish("mine", runs, tmp_path / "results")
+    before = files(tmp_path / "results")
+    store(tmp_path / "later", content(study="later", seconds=99.0))
+    assert publish("later", tmp_path / "later", tmp_path / "results").records == 1
+    assert files(tmp_path / "results") == before
+
+
+def test_another_result_of_a_published_run_is_refused_with_one_line(runs, tmp_path):
+    publish("mine", runs, tmp_path / "results")
+    before = files(tmp_path / "results")
+    other = content(study="later")
+    other["student"]["weights_sha256"] = "0" * 64
+    store(tmp_path / "later", other)
+    with pytest.raises(ConfigError, match=r"kd/seed0\.json is a different record, of run [0-9a-f]{16}"):
+        publish("later", tmp_path / "later", tmp_path / "results")
+    assert files(tmp_path / "results") == before
+
+
+def test_files_that_are_no_records_are_listed_and_the_others_published(runs, tmp_path, capsys):
+    save("{", runs / "bad" / "record.json")
+    save("[]", runs / "studies" / "mine.json")
+    where = ["--runs", str(runs), "--results", str(tmp_path / "results")]
+    assert main(["publish", "mine", *where]) == 4
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("11 records copied")
+    assert [line.split(": ")[:2] for line in shown[2:]] == [
+        ["rejected", str(runs / "studies" / "mine.json")],
+        ["rejected", str(runs / "bad" / "record.json")],
+    ]

@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 from kd_bench.cli.main import main
 from kd_bench.config.files import file_sha256
 from kd_bench.errors import IntegrityError
+from kd_bench.results.checking.load import load
 from kd_bench.results.publish import publish
 from kd_bench.results.records.directory import PREDICTIONS_FILE, WEIGHTS_FILE
-from kd_bench.results.records.load import load
 from kd_bench.results.records.record import RECORD_FILE, Record, read_record, write_record
 from kd_bench.results.records.supplement import EVALUATION_FILE, read_evaluation
 from kd_bench.runs.restore import restore
@@ -78,7 +78,7 @@ def test_full_measures_the_restored_weights_and_write_puts_it_beside_the_record(
 def test_publishing_takes_the_supplement_along(trained, runs, tmp_path, capsys):
     assert evaluate(runs / trained.run_id, "--full", "--write", SECTIONS) == 0
     records = tmp_path / "results" / "records"
-    assert publish("mine", runs, tmp_path / "results")[0] >= 1
+    assert publish("mine", runs, tmp_path / "results").records >= 1
     names = {path.name for path in records.rglob("*.json")}
     assert {"seed0.json", "seed0.evaluation.json"} <= names
     assert [record.full is not None for record in load(records).records if record.role == "student"] == [True]

@@ -69,7 +69,7 @@ def test_a_run_is_computed_again_bit_for_bit(there, method, capsys):
     assert main(["verify", folder.name]) == 0
     *steps, last = capsys.readouterr().out.splitlines()
     assert [step.partition(":")[0] for step in steps] == [
-        *("record", "files", "metrics", "data", "weights", "predictions", "teacher")
+        *("record", "files", "metrics", "data", "weights", "sizes", "predictions", "teacher")
     ]
     assert steps[-2] == "predictions: validation/last, test/last computed again, bitwise equal"
     assert steps[-1] == "teacher: validation/teacher, test/teacher computed again, bitwise equal"
@@ -84,7 +84,9 @@ def test_a_run_is_trained_again_bit_for_bit_and_leaves_nothing_behind(there, met
     before = sorted(there.rglob("*"))
     folder = folder_of(there, method)
     assert main(["verify", str(folder), "--retrain"]) == 0
-    *_, training, last = capsys.readouterr().out.splitlines()
+    shown = capsys.readouterr().out
+    assert str(temporary) not in shown
+    *_, training, last = shown.splitlines()
     assert training == "training: weights, predictions and metrics of a second training are bitwise equal"
     assert last == f"{folder}: reproduced"
     assert sorted(there.rglob("*")) == before
@@ -153,6 +155,35 @@ def test_weights_that_do_not_give_the_predictions_are_named(there, capsys):
     save_file(weights, folder / "student.safetensors")
     rewrite(folder, student__weights_sha256=weights_sha256(weights))
     assert refusal(capsys, str(folder)).startswith("predictions.safetensors validation/last: differs by ")
+
+
+@pytest.mark.parametrize(
+    ("key", "forged"),
+    [
+        *((f"{role}.{name}", 1000) for role in ("student", "teacher") for name in ("parameters", "macs", "file_bytes")),
+        ("student.input_size", [4, 4]),
+        ("teacher.input_size", [4, 4]),
+        ("student.trainable_parameters", 1000),
+        ("method.adapter_parameters", 1),
+        ("dataset.duplicates", 1),
+        ("dataset.class_names", list("abcdefghij")),
+    ],
+)
+def test_a_forged_size_is_named(there, key, forged, capsys):
+    folder = folder_of(there)
+    part, name = key.split(".")
+    true = getattr(getattr(read_record(folder / "record.json"), part), name)
+    rewrite(folder, **{f"{part}__{name}": forged})
+    expected = f"{key}={forged}: the networks and data at hand give {true}"
+    error = refusal(capsys, str(folder))
+    assert error == expected or ("teacher" in key and error.startswith(f"{key}="))  # its own run's record says so first
+
+
+def test_a_forged_device_is_named(there, capsys):
+    folder = folder_of(there)
+    rewrite(folder, hardware__device="NVIDIA H100")
+    expected = "hardware.device='NVIDIA H100': but config.trainer.accelerator='cpu'"
+    assert refusal(capsys, str(folder)) == expected
 
 
 def test_predictions_of_another_order_are_named(there, capsys):

@@ -9,22 +9,44 @@ from typing import Any
 
 from kd_bench.results.records.record import Record
 
+SHIPPED = {  # conf/method/scratch.yaml and kd.yaml: the baselines of boards
+    "scratch": {"_target_": "kd_bench.methods.scratch.Scratch"},
+    "kd": {
+        "_target_": "kd_bench.methods.kd.KD",
+        "ce_weight": 0.1,
+        "kd_weight": 0.9,
+        "temperature": 4.0,
+        "standardize_logits": False,
+    },
+}
+
 
 def digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def split_metrics(top1: float, teacher_top1: float | None) -> dict[str, Any]:
-    return {
-        "top1": top1,
-        "top5": None,
-        "nll": 0.75,
-        "ece": 0.04,
-        "ece_noise_floor": 0.01,
-        "teacher_agreement": None if teacher_top1 is None else 0.8,
-        "negative_flips": None if teacher_top1 is None else 0.05,
-        "positive_flips": None if teacher_top1 is None else 0.02,
-        "retention": None if teacher_top1 is None else top1 / teacher_top1,
+SAMPLES = 10**6  # of both held-out splits: any accuracy of a test is nearly a whole number of them
+
+
+def split_metrics(top1: float, teacher_top1: float | None, samples: int = SAMPLES) -> dict[str, Any]:
+    """Metrics with the accuracy nearest to ``top1`` that a model can have, with flips that lead to it."""
+    right = round(top1 * samples)
+    teacher = None if teacher_top1 is None else round(teacher_top1 * samples)
+    return {"top1": right / samples, "top5": None, "nll": 0.75, "ece": 0.04, "ece_noise_floor": 0.01} | (
+        of_teacher(right, teacher, samples) if teacher is not None else dict.fromkeys(OF_TEACHER)
+    )
+
+
+OF_TEACHER = ("teacher_agreement", "negative_flips", "positive_flips", "retention")
+
+
+def of_teacher(right: int, teacher: int, samples: int) -> dict[str, float | None]:
+    both_ways = min(samples // 50, right, teacher, samples - right, samples - teacher)
+    negative, positive = max(teacher - right, 0) + both_ways, max(right - teacher, 0) + both_ways
+    agreement = samples - negative - positive
+    counts = {"teacher_agreement": agreement, "negative_flips": negative, "positive_flips": positive}
+    return {name: count / samples for name, count in counts.items()} | {
+        "retention": right / teacher if teacher else None
     }
 
 
@@ -33,9 +55,9 @@ def network(name: str, parameters: int, macs: int, *key: object) -> dict[str, An
     return {"name": name, "weights_sha256": digest("weights", name, *key), **cost}
 
 
-def metrics(top1: float, best: float, teacher_top1: float | None) -> dict[str, Any]:
+def metrics(top1: float, best: float, teacher_top1: float | None, samples: int = SAMPLES) -> dict[str, Any]:
     def selected(epoch: int, value: float) -> dict[str, Any]:
-        split = split_metrics(value, teacher_top1)
+        split = split_metrics(value, teacher_top1, samples)
         return {"epoch": epoch, "validation": split, "test": split}
 
     return {"last": selected(30, top1), "best_on_validation": selected(21, best)}
@@ -64,9 +86,11 @@ def record_content(
     finished: str = "2025-01-01T10:00:00Z",
     run_id: str | None = None,
     seconds: float = 12.5,
+    samples: int = SAMPLES,
 ) -> dict[str, Any]:
     reference = teacher_top1 if teacher else None
-    config = {"method": {"_target_": f"kd.{method}", **(options or {})}, "recipe": recipe_options or {"epochs": 30}}
+    node = {**SHIPPED.get(method, {"_target_": f"kd.{method}"}), **(options or {})}
+    config = {"method": node, "recipe": recipe_options or {"epochs": 30}}
     key = (method, seed, teacher, teacher_weights, student, dataset, data, recipe, role, generation, config, finished)
     content: dict[str, Any] = {
         "schema_version": 2,
@@ -82,8 +106,8 @@ def record_content(
             "image_size": [8, 8],
             "duplicates": 0,
             "train_samples": 900,
-            "validation_samples": 100,
-            "test_samples": 400,
+            "validation_samples": samples,
+            "test_samples": samples,
         },
         "teacher": None,
         "student": network(student, 1500, 250_000, method, seed),
@@ -111,7 +135,7 @@ def record_content(
             "teacher_train_seconds": None,
             "resumed": 0,
         },
-        "metrics": metrics(top1, top1 if best is None else best, reference),
+        "metrics": metrics(top1, top1 if best is None else best, reference, samples),
         "history": [],
         "artifacts": {},
     }
@@ -165,7 +189,8 @@ def measured_content(content: dict[str, Any], change: float = 0.0) -> dict[str, 
     ]
     speed = {"p50_ms": 2.5, "p95_ms": 3.0, "p99_ms": 4.0, "images_per_second": 900.0, "best_batch": 64}
     speed |= {"activation_bytes": 40_000, "load_seconds": 0.01}
-    latency = {"batch_size": 1, "threads": 1, "processes": 3, "timings": 200, "student": speed, "teacher": None}
+    latency = {"batch_size": 1, "threads": 1, "processes": 3, "timings": 200, "student": speed}
+    latency["teacher"] = {**speed, "p50_ms": 2.9}
     content["full"] = {
         "embedding_cka": 0.8,
         "latency": {**latency, "p50_ratio": {"mean": 0.25, "low": 0.2, "high": 0.3}},
@@ -180,6 +205,9 @@ def measured_content(content: dict[str, Any], change: float = 0.0) -> dict[str, 
         },
         "not_measured": {"cifar_c": "no files"},
     }
+    if content["teacher"] is None:
+        content["full"]["embedding_cka"] = None
+        content["full"]["latency"] |= {"teacher": None, "p50_ratio": None}
     return content
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kd_bench.cli.method_pages.catalogue import requirements
 from kd_bench.config.check import check
+from kd_bench.config.overrides import compose_run
 from kd_bench.data.batch import Batch
 from kd_bench.data.samplers import SAMPLERS, EpochOrder
 from kd_bench.errors import ConfigError
@@ -80,7 +81,7 @@ def test_pairs_that_a_network_does_not_have_are_refused(pair_of):
         ConfigError, match=r"^stage_pairs=\[\[0, 4\]\]: resnet20_cifar has stages 0 to 3: \[\(16, 8, 8\)"
     ):
         pair_of("method=at", "stage_pairs=[[0,4]]")
-    with pytest.raises(ConfigError, match=r"method.hint_stage=2: allowed 0 to 1"):
+    with pytest.raises(ConfigError, match=r"method.hint_stage=2: is a position in .*, allowed 0 to 1"):
         pair_of("method=fitnet", "method.hint_stage=2", "stage_pairs=[[1,1],[2,2]]")
 
 
@@ -93,10 +94,53 @@ def test_the_user_is_told_how_stages_are_paired(compose):
     automatic = (
         "stages, student-teacher: 0-0, 1-1, 2-2, 3-3 (by resolution or depth; stage_pairs=[[0,0],...] changes it)"
     )
-    assert notes_of(compose, "method=at") == [automatic]
+    assert notes_of(compose, "method=fitnet") == [automatic]
     configured = "stages, student-teacher: 1-2, 3-3 (as configured)"
-    assert notes_of(compose, "method=at", "method.skip_stages=0", "stage_pairs=[[1,2],[3,3]]") == [configured]
+    assert notes_of(compose, "method=sp", "stage_pairs=[[1,2],[3,3]]") == [configured]
     assert notes_of(compose, "method=scratch", "teacher=none") == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (("method=at",), "method.at_weight"),
+        (("method=kd_at",), "method.terms.at.at_weight"),
+        (("method=at", "method.at_weight=62.5"), None),
+        (("method=at", "dataset.image_size=[16,16]"), None),
+    ],
+)
+def test_a_weight_of_larger_images_is_warned_of(compose, overrides, key):
+    warnings = [line for line in notes_of(compose, *overrides) if "tuned" in line]
+    warned = f"{key}=1000 was tuned on 32x32 images and may drown the labels on 8x8; in proportion to the pixels: 62.5"
+    assert warnings == ([warned] if key else [])
+
+
+def test_a_hint_stage_counts_the_configured_pairs(pair_of):
+    assert pair_of("method=fitnet", "stage_pairs=[[1,2],[3,3]]", "method.hint_stage=1").method.pair == (3, 3)
+    refusal = r"^method\.hint_stage=2: is a position in stage_pairs=\[\[1, 2\]\], allowed 0 to 0; stages of"
+    with pytest.raises(ConfigError, match=refusal):
+        pair_of("method=fitnet", "stage_pairs=[[1,2]]")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "recipe", "padding"),
+    [
+        ("digits", "digits", 1),
+        ("cifar10", "crd", 4),
+        ("cifar100", "crd", 4),
+        ("fashion_mnist", "crd", 4),
+        ("tiny_imagenet", "crd", 4),
+        ("imagenet", "imagenet", 0),
+        ("image_folder", "photographs", 0),
+    ],
+)
+def test_a_data_set_names_its_recipe_unless_one_is_given(dataset, recipe, padding):
+    overrides = [f"dataset={dataset}"]
+    cfg = compose_run(overrides)
+    assert (cfg.names.recipe, cfg.recipe.augmentation.crop_padding) == (recipe, padding)
+    assert cfg.recipe.augmentation.horizontal_flip == (recipe != "digits")
+    assert compose_run([*overrides, "recipe=mdistiller"]).names.recipe == "mdistiller"
+    assert compose_run(["recipe=digits", *overrides]).recipe.augmentation.crop_padding == 1
 
 
 def test_the_user_is_told_which_network_sees_resized_images(compose):

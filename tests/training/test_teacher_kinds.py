@@ -74,7 +74,7 @@ def test_a_row_is_all_that_a_new_kind_takes(compose, monkeypatch):
     module = make_module(config, pair)
     assert module.teacher.tap is pair.source
     assert any(name.startswith("companion.") for name in module.state_dict())
-    module.trainer = SimpleNamespace(max_epochs=2, num_training_batches=3, current_epoch=0)
+    module.trainer = SimpleNamespace(max_epochs=2, num_training_batches=3, current_epoch=0, global_step=1)
     module.on_train_batch_end(None, None, 0)
     assert module.teacher.steps == 6
     assert requirements(pair.method) == ["a stranger and the student"]

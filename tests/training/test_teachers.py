@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from support.taps import make_tap
 from torch import nn
 
 from kd_bench.config.check import check
-from kd_bench.config.schema import MemberConfig, TrainerConfig
+from kd_bench.config.schema import MemberConfig, TeacherConfig, TrainerConfig
 from kd_bench.data.augmentation import Augmentation
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.data.datamodule import ImageDataModule
@@ -26,7 +27,7 @@ from kd_bench.models.features import FeatureTap
 from kd_bench.models.weights import save_tensors, weights_sha256
 from kd_bench.results.records.directory import WEIGHTS_FILE
 from kd_bench.results.records.record import RECORD_FILE, Record, write_record
-from kd_bench.runs.lineage import assistant_run, previous_run, scratch_run, teacher_run
+from kd_bench.runs.lineage import assistant_run, completed, previous_run, scratch_run, teacher_run
 from kd_bench.training.loop import fit
 from kd_bench.training.module import DistillationModule
 from kd_bench.training.pair import build
@@ -309,6 +310,8 @@ def test_a_network_trained_along_steps_by_the_gradient_of_its_terms(tmp_path):
         (("test", 0.9), {"validation": 1.0, "test": 0.8899}, False),
         (("test", 0.9), {"validation": 0.1, "test": 1.0}, True),
         (("validation", 0.9), {"validation": 0.895, "test": 0.0}, True),
+        (("validation", 0.1), {"validation": 0.109, "test": 1.0}, False),  # at chance, as its record says
+        (("validation", 0.12), {"validation": 0.115, "test": 0.0}, True),
         (("validation", 0.9), {"validation": 0.88, "test": 1.0}, False),
         (None, {"validation": 0.146, "test": 0.0}, True),  # a twentieth of the way from chance to 1
         (None, {"validation": 0.144, "test": 1.0}, False),
@@ -374,6 +377,16 @@ def test_overrides_of_the_teachers_training_reach_what_follows_from_them(compose
     assert derived.recipe.optimizer["lr"] == 0.1
     own = check(cfg)
     assert (own.recipe.epochs, own.recipe.scheduler["T_max"]) == (9, 9)
+
+
+def test_an_override_of_the_optimizer_keeps_nothing_of_another_one(compose):
+    chosen = "{_target_: torch.optim.AdamW, lr: 0.001}"
+    derived = check(trained(compose("+teacher.overrides={recipe.optimizer: " + chosen + "}")))
+    assert derived.recipe.optimizer == {"_target_": "torch.optim.AdamW", "lr": 0.001}
+    same = check(trained(compose("+teacher.overrides={recipe.optimizer: {_target_: torch.optim.SGD, lr: 0.1}}")))
+    assert same.recipe.optimizer == {**check(compose()).recipe.optimizer, "lr": 0.1}
+    with pytest.raises(ConfigError, match=r"recipe\.optimizer\._target_='os\.system': is not allowed here"):
+        check(trained(compose("+teacher.overrides={recipe.optimizer: {_target_: os.system}}")))
 
 
 @pytest.mark.parametrize("key", ["recipe.epoch", "recipe.optimizer.leraning_rate", "recipes.epochs", "seed.x"])
@@ -522,3 +535,75 @@ def test_weights_of_another_network_are_refused(tmp_path):
     weights = from_checkpoint(member(str(path)), tmp_path)
     with pytest.raises(IntegrityError, match=r"other\.pth does not fit the network: missing: layer1\.1\."):
         weights.load(tap(0, "resnet14_cifar"))
+
+
+def test_a_file_for_other_classes_says_what_can_be_fine_tuned(tmp_path):
+    path = tmp_path / "cifar100.pth"
+    torch.save(make_tap("resnet8_cifar", replace(SPEC, num_classes=100), 5).network.state_dict(), path)
+    with pytest.raises(IntegrityError) as caught:
+        from_checkpoint(member(str(path)), tmp_path).load(tap(0))
+    assert str(caught.value) == (
+        f"{path} has a head for 100 classes, the data set has 10. Only timm's weights can be fine-tuned: "
+        "teacher.pretrained=true teacher.checkpoint=auto trains the teacher from them first"
+    )
+
+
+# What a record brings, and a folder.
+
+
+def test_the_classes_of_a_folder_are_counted_where_the_configuration_does_not_say_them(compose, tmp_path):
+    for name in ("a", "b", "c", ".hidden"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+    overrides = ("dataset=image_folder", f"dataset.source.root={tmp_path}", "teacher=none", "method=scratch")
+    assert completed(compose(*overrides)) == check(compose(*overrides, "dataset.num_classes=3"))
+    with pytest.raises(ConfigError, match=r"dataset\.num_classes=null: only image folders are counted"):
+        completed(compose("dataset.num_classes=null"))
+
+
+@pytest.fixture
+def recorded(finished_run, tmp_path, compose) -> Callable[..., Record]:
+    """Give the finished run a configuration."""
+
+    def of(*overrides: str) -> Record:
+        student = finished_run.student.model_copy(update={"name": "resnet8_cifar"})
+        config = check(compose(*overrides)).recorded()
+        record = finished_run.model_copy(update={"config": config, "student": student})
+        write_record(record, tmp_path / record.run_id / RECORD_FILE)
+        return record
+
+    return of
+
+
+def teacher_of(compose, tmp_path, record: Record, *overrides: str) -> TeacherConfig:
+    chosen = (f"teacher={record.student.name}", f"teacher.checkpoint={record.run_id}", f"paths.runs={tmp_path}")
+    return completed(compose(*chosen, *overrides)).teacher
+
+
+def test_a_run_as_teacher_brings_what_it_was_trained_with(compose, recorded, tmp_path):
+    record = recorded("student.pretrained=true", "student.input_size=[16,16]", "student.mean=[0.5,0.5,0.5]")
+    teacher = teacher_of(compose, tmp_path, record)
+    assert (teacher.pretrained, teacher.input_size, teacher.mean) == (True, [16, 16], [0.5, 0.5, 0.5])
+    assert (teacher.std, teacher.checkpoint) == (None, record.run_id)
+    repeated = ("teacher.pretrained=true", "teacher.input_size=[16,16]", "teacher.mean=[0.5,0.5,0.5]")
+    assert teacher_of(compose, tmp_path, record, *repeated) == teacher
+
+
+def test_a_run_on_data_of_other_statistics_keeps_those(compose, recorded, tmp_path):
+    record = recorded("dataset.mean=[0.1,0.2,0.3]")
+    teacher = teacher_of(compose, tmp_path, record)
+    assert (teacher.mean, teacher.std, teacher.input_size) == ([0.1, 0.2, 0.3], None, None)
+    assert teacher_of(compose, tmp_path, record, "dataset.mean=[0.1,0.2,0.3]").mean is None
+
+
+@pytest.mark.parametrize(
+    ("override", "refusal"),
+    [
+        ("teacher.mean=[0.1,0.1,0.1]", r"teacher\.mean=\[0\.1, 0\.1, 0\.1\]: run \w+ was trained with \[0\.5, 0\.5, "),
+        ("teacher.pretrained=true", r"teacher\.pretrained=True: run \w+ was trained with False; leave it out"),
+        ("teacher.name=resnet56_cifar", r"teacher\.name=resnet56_cifar: run \w+ was trained with resnet8_cifar; tea"),
+    ],
+)
+def test_a_teacher_that_contradicts_its_record_is_refused(compose, recorded, tmp_path, override, refusal):
+    record = recorded("student.mean=[0.5,0.5,0.5]")
+    with pytest.raises(ConfigError, match=refusal):
+        teacher_of(compose, tmp_path, record, override)

@@ -73,11 +73,17 @@ def test_a_tracked_run_is_its_record(train, tmp_path, folder):
     (student,) = runs_in(tmp_path / "runs" / record.run_id)
     (teacher,) = runs_in(tmp_path / "runs" / record.teacher.run_id)
 
-    assert (student.id, student.name, student.project) == (record.run_id, "kd-resnet8_cifar-s0", "kd_bench")
+    settings = "batch_size=32-epochs=3-teacher=resnet8_cifar-train_samples=100"
+    name = f"kd-resnet8_cifar-{settings}-s0"
+    assert (student.id, student.name, student.project) == (record.run_id, name, "kd_bench")
     assert (student.group, student.job_type) == ("mirror", "kd")
     assert sorted(student.tags) == ["digits", "kd", "nightly", "resnet8_cifar"]
     assert student.exit_code == 0
-    assert {key: value for key, value in student.config.items() if key != "_wandb"} == record.config
+    config = {key: value for key, value in student.config.items() if key != "_wandb"}
+    assert config.pop("code") == record.code.model_dump()
+    assert config["dataset"].pop("content_sha256") == record.dataset.content_sha256
+    assert config["teacher"].pop("test_top1") == record.teacher.test_top1
+    assert config == record.config
 
     epochs = [row for row in student.history if "epoch" in row]
     assert len(epochs) == len(record.history) == 3
@@ -105,6 +111,62 @@ def test_without_a_study_runs_are_grouped_by_their_pair(train, tmp_path):
     assert tracked.group == "digits/resnet8_cifar->resnet8_cifar"
 
 
+ENVIRONMENT = {"WANDB_PROJECT": "mine", "WANDB_NAME": "first try", "WANDB_RUN_GROUP": "night"}
+
+
+def test_the_variables_of_wandb_are_honoured(train, tmp_path, monkeypatch):
+    """A teacher that is trained for the run keeps a name of its own; an id is a fingerprint in any case."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    record = train(*PAIR, "recipe.epochs=1", "logger=wandb")
+    (student,) = runs_in(tmp_path / "runs" / record.run_id)
+    (teacher,) = runs_in(tmp_path / "runs" / record.teacher.run_id)
+    assert (student.id, student.name) == (record.run_id, "first try")
+    assert (teacher.id, teacher.name[:22]) == (record.teacher.run_id, "scratch-resnet8_cifar-")
+    assert {(each.project, each.group) for each in (student, teacher)} == {("mine", "night")}
+
+
+def test_the_configuration_comes_before_the_variables(train, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    record = train(*ALONE, "recipe.epochs=1", "logger=wandb", "logger.project=theirs", "logger.mode=offline")
+    (tracked,) = runs_in(tmp_path / "runs" / record.run_id)
+    assert tracked.project == "theirs"
+
+
+def test_the_mode_is_taken_from_the_environment(train, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    record = train(*ALONE, "recipe.epochs=1", "logger=wandb")
+    assert not (tmp_path / "runs" / record.run_id / "wandb").exists()
+
+
+@pytest.mark.parametrize("chosen", ["[csv,wandb]", "[wandb,csv]"])
+def test_several_trackers_mirror_one_run(train, tmp_path, chosen):
+    record = train(*ALONE, f"logger={chosen}", "logger.tags=[both]")
+    (tracked,) = runs_in(tmp_path / "runs" / record.run_id)
+    assert "both" in tracked.tags
+    assert len([row for row in tracked.history if "epoch" in row]) == 3
+    assert len(rows(tmp_path / "runs" / record.run_id / "metrics.csv")) == 3
+
+
+@pytest.mark.parametrize("every", [3, 5])
+def test_steps_are_logged_at_their_interval_whatever_the_length_of_an_epoch(train, tmp_path, every):
+    """Each row is the mean over the steps since the last row, or since the epoch began: four steps have one."""
+    single, logged = (
+        {row["trainer/global_step"]: row["train_step/loss"] for row in tracked.history if "train_step/loss" in row}
+        for each in (1, every)
+        for record in [train(*ALONE, "logger=wandb", f"trainer.log_every_n_steps={each}", runs=str(each))]
+        for tracked in runs_in(tmp_path / str(each) / record.run_id)
+    )
+    assert list(single) == list(range(1, 13))
+    assert list(logged) == [step for step in range(1, 13) if step % every == 0]
+    for step, loss in logged.items():
+        first = max(step - every, (step - 1) // 4 * 4) + 1
+        assert loss == pytest.approx(
+            sum(single[each] for each in range(first, step + 1)) / (step + 1 - first), rel=1e-6
+        )
+
+
 def test_disabled_means_that_nothing_is_written(train, tmp_path, folder):
     record = train(*ALONE, "logger=wandb", "logger.mode=disabled")
     assert not (tmp_path / "runs" / record.run_id / "wandb").exists()
@@ -124,9 +186,10 @@ class StopAt(pl.Callback):
 
 def test_the_last_folder_of_an_interrupted_run_holds_all_of_it(train, tmp_path):
     """Each is an upload of its own: the next one replaces it. What is set aside is not uploaded."""
+    steps = "trainer.log_every_n_steps=3"
     with pytest.raises(Interrupted):
-        train(*ALONE, "logger=wandb", callbacks=(lambda: [StopAt(2)],))
-    record = train(*ALONE, "logger=wandb")
+        train(*ALONE, "logger=wandb", steps, callbacks=(lambda: [StopAt(2)],))
+    record = train(*ALONE, "logger=wandb", steps)
     folder = tmp_path / "runs" / record.run_id / "wandb"
     (whole,) = runs_in(folder.parent)
     (first,) = [read(path) for path in folder.glob("offline-run-*/*.earlier")]
@@ -138,6 +201,8 @@ def test_the_last_folder_of_an_interrupted_run_holds_all_of_it(train, tmp_path):
         record.history
     )
     assert [row["trainer/global_step"] for row in rows] == [4, 8, 12]
+    within = [row["trainer/global_step"] for row in whole.history if "train_step/loss" in row]
+    assert within == [3, 6, 9, 12]
     sync = [WANDB, "sync", "--dry-run", "--no-skip-online", folder]
     listed = subprocess.run(sync, capture_output=True, text=True, check=True)
     assert "Would sync 1 run(s)" in listed.stdout + listed.stderr

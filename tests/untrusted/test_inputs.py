@@ -415,7 +415,7 @@ def test_a_forged_record_is_on_no_board_and_fails_the_check(folder, capsys, kind
 
 def test_numbers_of_any_size_break_no_board(folder):
     """Those that are allowed; larger ones are no numbers of a record."""
-    largest = record_content(seconds=1e308, seed=10**400)
+    largest = record_content(seconds=1e38, seed=10**400)
     for part, key in (
         ("student", "parameters"),
         ("student", "macs"),

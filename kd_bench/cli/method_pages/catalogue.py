@@ -1,22 +1,38 @@
 """The catalogue of methods: what each choice of ``conf/method`` is, asks for and takes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from kd_bench.config.composition import choices, composed, composing
+from kd_bench.config.check import check
+from kd_bench.config.composition import choices, composed, composing, folders_of_choices, quoted
 from kd_bench.data.samplers import SAMPLERS
 from kd_bench.methods.base import Method
 from kd_bench.training.teacher_kinds import TEACHER_KINDS
 
 
-def catalogue(like: str = "") -> list[dict[str, Any]]:
-    """List name, family, paper, requirements and hyperparameters of each method whose name contains ``like``."""
+def catalogue(like: str = "", plugins: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """List name, family, paper, requirements and hyperparameters of each method whose name contains ``like``.
+
+    Args:
+        plugins: modules of the user's own that may be imported.
+
+    Raises:
+        ConfigError: a method of the user's own is of a module that is not named, or cannot be imported.
+    """
+    named = f"plugins=[{','.join(map(quoted, plugins))}]"
+    shipped = choices("method")
+    known = [name for name in choices("method", folders_of_choices()) if like in name]
     with composing():
-        composed_ones = {name: composed("train", [f"method={name}"]) for name in choices("method") if like in name}
-        nodes = {name: OmegaConf.to_container(cfg.method, resolve=True) for name, cfg in composed_ones.items()}
+        nodes = {name: _node(composed("train", [f"method={name}", named]), name in shipped) for name in known}
     return [_entry(name, node) for name, node in nodes.items()]
+
+
+def _node(cfg: DictConfig, trusted: bool) -> Any:
+    """Return the method's part of a configuration, checked unless it is shipped, which takes time."""
+    return OmegaConf.to_container(cfg.method, resolve=True) if trusted else check(cfg).method
 
 
 def _entry(name: str, node: Any) -> dict[str, Any]:

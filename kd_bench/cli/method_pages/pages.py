@@ -3,7 +3,8 @@
 import importlib
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from types import ModuleType
 from typing import Any
@@ -12,7 +13,9 @@ from kd_bench.cli.method_pages.catalogue import catalogue
 from kd_bench.cli.method_pages.docstrings import docstring, markdown
 from kd_bench.cli.method_pages.settings import Hyperparameter, header, hyperparameters, taken_over, written
 from kd_bench.cli.method_pages.step_costs import BATCH_SIZE, STUDENT, TEACHER, Cost, read_costs
-from kd_bench.config.composition import choices
+from kd_bench.config.check import allowed_targets
+from kd_bench.config.composition import choices, file_of, folders_of_choices
+from kd_bench.config.paths import CONF
 from kd_bench.errors import ConfigError, nearest
 from kd_bench.methods.base import Method
 from kd_bench.results.text.escape import for_markdown
@@ -27,15 +30,22 @@ and gradients. Both are of the main stage, with memories over a training set of 
 counted in parameters that are trained beside the student's and thrown away after training."""
 
 
-def page(name: str) -> str:
+def page(name: str, plugins: Sequence[str] = ()) -> str:
     """Return the page of one method.
 
+    Args:
+        plugins: as for ``catalogue``.
+
     Raises:
-        ConfigError: there is no such method.
+        ConfigError: there is no such method, or as ``catalogue``.
     """
-    if name not in (known := choices("method")):
+    if name not in (known := choices("method", folders_of_choices())):
         raise ConfigError(f"method={name!r}: no such choice{nearest(name, known) or '; see kd-bench list methods'}")
-    (entry,) = (entry for entry in catalogue(name) if entry["name"] == name)
+    allowed = allowed_targets("method", list(plugins))
+    for key, value in written(name).items():  # of the file itself, whose modules are imported below
+        if key.endswith("_target_") and not value.value.startswith(allowed):
+            raise ConfigError(f"method.{key}={value.value!r}: is not allowed here; allowed: {', '.join(allowed)}")
+    (entry,) = (entry for entry in catalogue(name, plugins) if entry["name"] == name)
     return _page(entry, read_costs())
 
 
@@ -82,6 +92,8 @@ def _described_hyperparameter(row: Hyperparameter) -> str:
 
 def _cost(name: str, costs: Mapping[str, Cost]) -> str:
     if (cost := costs.get(name)) is None:
+        if not file_of("method", name).is_relative_to(CONF):
+            return "Not measured."
         return f"Not measured yet: `python -m kd_bench.cli.method_pages --measure {name}`."
     time, memory, adapters = _numbers(cost)
     measured = for_markdown(f"{TEACHER} to {STUDENT}, batches of {BATCH_SIZE}, threads: {cost['threads']}")
@@ -93,12 +105,15 @@ def _cost(name: str, costs: Mapping[str, Cost]) -> str:
 
 def _facts(entry: dict[str, Any]) -> Iterator[str]:
     name = entry["name"]
-    module = _module(name).__name__.replace(".", "/")
-    files = [f"conf/method/{name}.yaml", f"{module}.py"]
+    module, file = _module(name), file_of("method", name)
+    files, run = [f"conf/method/{name}.yaml", f"{module.__name__.replace('.', '/')}.py"], f"method={name}"
+    if not file.is_relative_to(CONF):
+        files = [str(file), str(module.__file__)]
+        run = f"--config-dir {shlex.quote(str(file.parents[1]))} plugins=[{module.__name__}] {run}"
     yield f"- Family: {entry['family']}"
     yield f"- Paper: {_paper(entry['paper'])}"
     yield f"- Needs: {_needs(entry)}"
-    yield f"- Run: `kd-bench train method={name}`"
+    yield f"- Run: `kd-bench train {run}`"
     yield f"- Files: {', '.join(f'[`{file}`](../{file})' for file in files)}"
 
 

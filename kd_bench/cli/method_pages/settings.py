@@ -10,7 +10,7 @@ from hydra.utils import get_class
 from pydantic import TypeAdapter
 
 from kd_bench.cli.method_pages.docstrings import docstring
-from kd_bench.config.paths import CONF
+from kd_bench.config.composition import file_of
 
 _KINDS = {
     "integer": "integer",
@@ -128,4 +128,4 @@ def _joined(comments: list[str]) -> str:
 
 
 def _text(choice: str) -> str:
-    return (CONF / "method" / f"{choice}.yaml").read_text(encoding="utf-8")
+    return file_of("method", choice).read_text(encoding="utf-8")

@@ -17,6 +17,8 @@ from typing import Protocol
 
 from kd_bench.errors import IntegrityError
 
+MOST_BYTES = 1 << 28  # of one file in a folder
+
 
 class Files(Protocol):
     """A tree of files, each known by its relative name with ``/`` as separator."""
@@ -25,7 +27,7 @@ class Files(Protocol):
         """Return the names of the files directly in ``folder``, sorted; empty if there is no such folder."""
 
     def read(self, name: str) -> bytes:
-        """Read a file; raise OSError, zlib.error or zipfile.BadZipFile where it is missing or damaged."""
+        """Read a file; raise OSError, ValueError, zlib.error or zipfile.BadZipFile where it is missing or damaged."""
 
 
 class FolderFiles(Files):
@@ -42,7 +44,22 @@ class FolderFiles(Files):
             return sorted(f"{folder}/{entry.name}" for entry in entries if entry.is_file())
 
     def read(self, name: str) -> bytes:
-        return (self.root / name).read_bytes()
+        return read_file(self.root / name)
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file of a data set.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no regular file, or larger than ``MOST_BYTES``.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("is no regular file")
+    if status.st_size > MOST_BYTES:
+        raise ValueError(f"is larger than {MOST_BYTES >> 20} MiB")
+    return path.read_bytes()
 
 
 class ZipFiles(Files):

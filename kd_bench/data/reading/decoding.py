@@ -1,6 +1,10 @@
 """Decoding of image files of any size and mode to uint8 RGB of one size."""
 
 import io
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +15,10 @@ from torch import Tensor
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm")
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")  # Pillow knows others, some of which start programs
+MOST_PIXELS = 80_000_000  # of an image, and of all that a process decodes at once: 9 bytes a pixel at most
 Resize = Literal["crop", "stretch"]
+# Pillow warns of images that are refused here.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True)
@@ -43,25 +50,63 @@ def decode(content: bytes, fit: Fit) -> Tensor:
     """Decode the bytes of an image file to uint8 (3, H, W).
 
     Raises:
-        ValueError: the bytes cannot be read to the end, or the image has another size and ``fit`` forbids that.
+        ValueError: the bytes cannot be read to the end, the image has more than ``MOST_PIXELS``, or it has another size
+            and ``fit`` forbids that.
     """
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            rgb = _rgb(image)
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:  # reads the header only
+            fitted = _fitted(image, fit)
     except Exception as error:  # a damaged file makes Pillow raise whatever it likes
         raise ValueError(_reason(error)) from error
-    if fit.resize == "never" and rgb.size != (fit.width, fit.height):
-        raise ValueError(f"is {rgb.height}x{rgb.width}, not {fit.height}x{fit.width}")
-    fitted = rgb.resize((fit.width, fit.height), Image.Resampling.BILINEAR, box=fit.box(*rgb.size))
     return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).contiguous()
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _fitted(image: Image.Image, fit: Fit) -> Image.Image:
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"has {height}x{width} pixels, more than the {MOST_PIXELS:,} allowed")
+    if fit.resize == "never" and image.size != (fit.width, fit.height):
+        raise ValueError(f"is {height}x{width}, not {fit.height}x{fit.width}")
+    with _IN_FLIGHT.of(width * height):
+        resized = _plain(image).resize((fit.width, fit.height), Image.Resampling.BILINEAR, box=fit.box(width, height))
+    return resized.convert("RGB")
+
+
+class _InFlight:
+    """A budget of pixels, of which each image takes its own while it is decoded."""
+
+    def __init__(self, budget: int) -> None:
+        self._left, self._changed = budget, threading.Condition()
+
+    @contextmanager
+    def of(self, pixels: int) -> Iterator[None]:
+        """Wait until the budget has ``pixels`` left, and take them for as long as the block lasts."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= pixels)
+            self._left -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += pixels
+                self._changed.notify_all()
+
+
+_IN_FLIGHT = _InFlight(MOST_PIXELS)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Make an image of 8 bits a channel, grey or RGB."""
     if image.mode.startswith("I"):  # grey values of 16 bits, which Pillow would clip
-        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+        wide = np.asarray(image)
+        grey = np.empty(wide.shape, np.uint8)
+        for row, values in enumerate(wide):  # of the whole image, the wider numbers would take much memory
+            grey[row] = (np.clip(values.astype(np.int64), 0, 65535) + 128) // 257
+        return Image.fromarray(grey)
     if image.mode == "F":
         raise ValueError("its pixels are floating point numbers of unknown range")
+    if image.mode in ("1", "L"):
+        return image.convert("L")
     if image.mode in ("P", "PA"):
         return image.convert("RGBA").convert("RGB")  # Pillow warns of a direct way
     return image.convert("RGB")

@@ -6,6 +6,7 @@ import urllib.request
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
+from kd_bench.config.files import rename_durably
 from kd_bench.data.reading.preparing import bar, exclusive
 from kd_bench.errors import IntegrityError
 
@@ -33,7 +34,7 @@ def fetch(url: str, digest: str, target: Path, retry: str) -> None:
         try:
             _transfer(url, partial)
             check_digest(partial, digest, url)
-            partial.replace(target)
+            rename_durably(partial, target)
         except IntegrityError as error:
             raise IntegrityError(f"{error}; nothing was kept, try again: {retry}") from error
         except (URLError, http.client.HTTPException, OSError) as error:

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from kd_bench.config.files import rename_durably
 from kd_bench.errors import IntegrityError
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ def write_complete(target: Path, write: Callable[[Path], None]) -> None:
         temporary.chmod(mode)  # the usual mode, whatever the writer set: data directories are shared
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.replace(target)
+        rename_durably(temporary, target)
     except OSError as error:
         raise IntegrityError(f"{target} cannot be written: {error.strerror or error}") from error
     finally:

@@ -9,17 +9,17 @@ from kd_bench.config.files import file_sha256
 from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.results.checking.consistency import is_plain_name
 from kd_bench.results.checking.known import Known, measured_problems
+from kd_bench.results.checking.predicted import prediction_contradictions
 from kd_bench.results.records.command import differing
 from kd_bench.results.records.curves import Curves, table_of
 from kd_bench.results.records.directory import PREDICTIONS_FILE
-from kd_bench.results.records.load import PUBLISHED_FILES
-from kd_bench.results.records.record import RECORD_FILE, Record, parsed_record
+from kd_bench.results.records.record import PUBLISHED_FILES, RECORD_FILE, Record, parsed_record
 from kd_bench.results.records.supplement import supplement_path, with_supplement
 
 # The worth of a record as evidence, from the best to the worst. Set here, from what is at hand, each time anew: what a
 # record says of itself does not count.
 #   reproduced  trained again with the same result; `kd-bench verify --retrain` alone says so
-#   checked     its files are at hand and unchanged, and the metrics follow from the predictions
+#   checked     the metrics follow from the predictions at hand, which are unchanged and contradict no others
 #   local       valid and without contradictions; there is nothing else to hold it against
 #   damaged     something about it cannot be
 Tier = Literal["reproduced", "checked", "local", "damaged"]
@@ -92,16 +92,35 @@ def check_records(read: list[Checked], recompute: Recompute, predictions: Path |
         predictions: folder with ``<run id>/predictions.safetensors`` for records that have none beside them.
     """
     known, curves = known_records(read), Curves()
+    together = prediction_contradictions(_with_predictions(read, predictions))
     for each in read:
-        yield each if each.record is None else _checked(each, each.record, known, curves, recompute, predictions)
+        if each.record is None:
+            yield each
+            continue
+        one = _checked(each, each.record, known, curves, recompute, predictions)
+        more = tuple(together.get(each.path, ()))
+        yield replace(one, problems=(*one.problems, *more), tier="damaged") if more else one
+
+
+def _with_predictions(read: list[Checked], predictions: Path | None) -> Iterator[tuple[Path, Record, Path]]:
+    for each in read:
+        if each.record is not None and PREDICTIONS_FILE in each.record.artifacts:
+            file = _folder(each.path, each.record, predictions) / PREDICTIONS_FILE
+            if file.is_file():
+                yield each.path, each.record, file
+
+
+def _folder(path: Path, record: Record, predictions: Path | None) -> Path:
+    """Return where the files of a run are: beside its record or, if they are not, in the other folder."""
+    if predictions is None or (path.parent / PREDICTIONS_FILE).is_file():
+        return path.parent
+    return predictions / record.run_id
 
 
 def _checked(
     one: Checked, record: Record, known: Known, curves: Curves, recompute: Recompute, predictions: Path | None
 ) -> Checked:
-    folder = one.path.parent
-    if predictions is not None and not (folder / PREDICTIONS_FILE).is_file():
-        folder = predictions / record.run_id
+    folder = _folder(one.path, record, predictions)
     damaged, missing = artifact_problems(record, folder)
     record, of_curves, notes = _with_curves(one.path, record, curves)
     problems = [*known.problems(one.path, record), *damaged, *of_curves]

@@ -1,19 +1,17 @@
 """Contradictions between the parts of a record. Needs no torch."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
 from pathlib import PurePath
 from typing import Any
 
 from kd_bench.config.interpolations import leaves
+from kd_bench.results.records.measured import Strict
 from kd_bench.results.records.record import RECORD_FILE, Record
-from kd_bench.results.records.states import now
 from kd_bench.results.text.escape import visible
 
 LONGEST_TEXT = 500
 LARGEST_COUNT = 2**63 - 1  # what other programs still read as a whole number
-CLOCKS_APART = timedelta(days=1)
-JOINERS = "\u200c\u200d"  # invisible, but letters of some scripts need them
+LARGEST_NUMBER = 1e39  # more than single precision holds, and little enough to add and to square
 # Fields that the configuration decides.
 CONFIGURED = {
     "study": "study",
@@ -32,52 +30,74 @@ CONFIGURED = {
 
 def consistency_problems(record: Record) -> list[str]:
     """List contradictions between the parts of a record, its measurements left out."""
-    content = record.model_dump(exclude={"overrides"})  # held against the configuration, whose texts are looked at
     return [
-        *_text_problems(content),
-        *_number_problems(content),
-        *_configuration_problems(content),
-        *_dataset_problems(record),
+        *_text_problems(record),
+        *number_problems(record),
+        *_configuration_problems(record),
+        *dataset_problems(record),
         *_origin_problems(record),
-        *_time_problems(record),
         *_artifact_problems(record),
     ]
 
 
-def _text_problems(content: dict[str, Any]) -> Iterator[str]:
+def number_problems(record: Record) -> Iterator[str]:
+    """Find numbers that boards cannot compute with."""
+    if _is_plain(record):  # nearly always, and much faster to find out
+        return
+    for key, value in leaves(record.model_dump()):
+        if isinstance(value, int) and abs(value) > LARGEST_COUNT and not key.endswith("seed"):
+            yield f"{key}: is a number of {len(str(value))} digits; at most {LARGEST_COUNT}"
+        elif isinstance(value, float) and abs(value) > LARGEST_NUMBER and not key.startswith("config."):
+            yield f"{key}={value}: is more than single precision holds"
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether all texts, keys included, are printable and short, and all numbers within their limits."""
+    kind = type(value)
+    if kind is str:
+        return len(value) <= LONGEST_TEXT and value.isprintable()
+    if kind is float:
+        return bool(-LARGEST_NUMBER <= value <= LARGEST_NUMBER)
+    if kind is int:
+        return bool(-LARGEST_COUNT <= value <= LARGEST_COUNT)
+    if kind is dict:
+        return all(key.isprintable() for key in value) and all(map(_is_plain, value.values()))
+    if kind is list:
+        return all(map(_is_plain, value))
+    return not isinstance(value, Strict) or all(map(_is_plain, value.__dict__.values()))
+
+
+def _text_problems(record: Record) -> Iterator[str]:
     """Find texts that no board can show as they are. Markup is none of these: boards escape it."""
-    for key, value in leaves(content):
+    if _is_plain(record):
+        return
+    # The overrides are held against the configuration, whose texts are looked at.
+    for key, value in leaves(record.model_dump(exclude={"overrides"})):
         if visible(key) != key:
             yield f"{key}: its name has hidden characters"
         if not isinstance(value, str):
             continue
-        shown = value.translate(dict.fromkeys(map(ord, JOINERS))) if key.startswith("dataset.class_names") else value
-        if visible(shown) != shown:
+        if visible(value) != value and not key.startswith("dataset.class_names"):  # they come from data of others
             yield f"{key}={value!r}: has hidden characters"
         if len(value) > LONGEST_TEXT:
             yield f"{key}: is a text of {len(value)} characters; at most {LONGEST_TEXT}"
 
 
-def _number_problems(content: dict[str, Any]) -> Iterator[str]:
-    for key, value in leaves(content):
-        if isinstance(value, int) and abs(value) > LARGEST_COUNT and not key.endswith("seed"):
-            yield f"{key}: is a number of {len(str(value))} digits; at most {LARGEST_COUNT}"
-
-
-def _configuration_problems(content: dict[str, Any]) -> Iterator[str]:
+def _configuration_problems(record: Record) -> Iterator[str]:
     for field, key in CONFIGURED.items():
-        said, configured = _at(content, field), _at(content["config"], key)
+        said, configured = _at(record, field), _at(record.config, key)
         if said != configured:
             yield f"{field}={said!r}: but config.{key}={configured!r}"
 
 
 def _at(node: Any, key: str) -> Any:
     for name in key.split("."):
-        node = node.get(name) if isinstance(node, dict) else None
+        node = node.get(name) if isinstance(node, dict) else getattr(node, name) if isinstance(node, Strict) else None
     return node
 
 
-def _dataset_problems(record: Record) -> Iterator[str]:
+def dataset_problems(record: Record) -> Iterator[str]:
+    """Find impossible sizes of a data set."""
     dataset = record.dataset
     if len(dataset.class_names) != dataset.num_classes:
         yield f"dataset.class_names: are {len(dataset.class_names)} for num_classes={dataset.num_classes}"
@@ -103,26 +123,6 @@ def _origin_problems(record: Record) -> Iterator[str]:
         yield f"teacher.source={teacher.source!r}: but teacher.run_id={teacher.run_id!r}"
     if record.run_id in (teacher.run_id if teacher else None, *record.method.trained_from):
         yield f"run_id={record.run_id}: a run cannot learn from itself"
-    if (record.code.commit is None) != (record.code.dirty is None):
-        yield f"code.commit={record.code.commit!r}: but code.dirty={record.code.dirty}"
-
-
-def _time_problems(record: Record) -> Iterator[str]:
-    times = record.times
-    started, finished = _aware(times.started_at), _aware(times.finished_at)
-    if started > finished:
-        yield f"times.started_at={started.isoformat()}: is after finished_at={finished.isoformat()}"
-    if finished > now() + CLOCKS_APART:
-        yield f"times.finished_at={finished.isoformat()}: is in the future"
-    # Two clocks: the one of these seconds cannot be set. A resumed run has trained in earlier processes too.
-    longest = (finished - started).total_seconds() * 1.05 + 60
-    if not times.resumed and (times.train_seconds or 0) > longest:
-        yield f"times.train_seconds={times.train_seconds:.0f}: the whole run took {(finished - started)}"
-
-
-def _aware(time: datetime) -> datetime:
-    """Take a time without a zone as UTC, as boards do."""
-    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
 def _artifact_problems(record: Record) -> Iterator[str]:

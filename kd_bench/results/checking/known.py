@@ -7,11 +7,11 @@ from kd_bench.results.checking.configuration import config_problems, expected_ru
 from kd_bench.results.checking.consistency import consistency_problems
 from kd_bench.results.checking.full_evaluation import full_problems
 from kd_bench.results.checking.measurements import measurement_problems
+from kd_bench.results.checking.together import contradictions
 from kd_bench.results.records.command import unfounded
 from kd_bench.results.records.compact import are_copies
 from kd_bench.results.records.directory import published_path
-from kd_bench.results.records.load import PUBLISHED_FILES
-from kd_bench.results.records.record import RECORD_FILE, Record
+from kd_bench.results.records.record import PUBLISHED_FILES, RECORD_FILE, Record
 
 
 class Known:
@@ -20,7 +20,9 @@ class Known:
     def __init__(self, records: Iterable[tuple[Path, Record]]) -> None:
         self._by_id: dict[str, list[tuple[Path, Record]]] = {}
         self._by_weights: dict[str, list[tuple[Path, Record]]] = {}
-        for path, record in records:
+        found = list(records)
+        self._contradictions = contradictions(found)
+        for path, record in found:
             self._by_id.setdefault(record.run_id, []).append((path, record))
             self._by_weights.setdefault(record.student.weights_sha256, []).append((path, record))
 
@@ -36,6 +38,7 @@ class Known:
             *_place_problems(path, record),
             *self._conflicts(path, record),
             *self._teacher_problems(record),
+            *self._contradictions.get(path, ()),
         ]
 
     def _weights_of(self, run_id: str) -> str | None:
@@ -83,5 +86,7 @@ def _place_problems(path: Path, record: Record) -> Iterator[str]:
         is_run_id = len(folder) == len(record.run_id) and set(folder) <= set("0123456789abcdef")
         if is_run_id and folder != record.run_id:
             yield f"run_id={record.run_id}: lies in the folder of run {folder}"
-    elif path.match(PUBLISHED_FILES) and parts[-4:] != (expected := published_path(record)).parts:
-        yield f"path: should end in {expected}"
+    elif path.match(PUBLISHED_FILES) and not any(
+        parts[-4:] == published_path(record, apart).parts for apart in (False, True)
+    ):
+        yield f"path: should end in {published_path(record)}"

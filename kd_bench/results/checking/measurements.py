@@ -33,14 +33,29 @@ class Sample:
 def measurement_problems(record: Record) -> list[str]:
     """List impossible values and combinations in metrics and history."""
     selected = {rule: each for rule, each in record.metrics if each is not None}
+    of_classes = [
+        f"metrics.{rule}.{problem}"
+        for rule, metrics in selected.items()
+        for problem in class_problems(metrics, record.dataset)
+    ]
+    return [
+        *count_problems(record),
+        *of_classes,
+        *_epoch_problems(record, selected),
+        *_history_problems(record, selected),
+    ]
+
+
+def count_problems(record: Record) -> list[str]:
+    """List impossible values and combinations in the metrics of whole splits: what boards reject a record for."""
+    selected = {rule: each for rule, each in record.metrics if each is not None}
     problems: list[str] = []
     for rule, metrics in selected.items():
         for split in ("validation", "test"):
             where, values = f"metrics.{rule}.{split}", getattr(metrics, split)
             sample = _sample(record, selected, split)
             problems += [f"{where}.{problem}" for problem in split_problems(values, sample)] if sample.size else []
-        problems += [f"metrics.{rule}.{problem}" for problem in class_problems(metrics, record.dataset)]
-    return [*problems, *_epoch_problems(record, selected), *_history_problems(record, selected)]
+    return problems
 
 
 def _sample(record: Record, selected: Mapping[str, SelectedMetrics], split: str) -> Sample:

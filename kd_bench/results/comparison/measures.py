@@ -12,9 +12,9 @@ from kd_bench.errors import IntegrityError
 from kd_bench.results.comparison.flips import test_predictions
 from kd_bench.results.comparison.sides import Couple, Setting
 from kd_bench.results.records.record import Record
-from kd_bench.results.statistics.intervals import Estimate, estimate, mean
+from kd_bench.results.statistics.intervals import Estimate, clipped, estimate, mean
 from kd_bench.results.statistics.multiplicity import benjamini_hochberg, holm
-from kd_bench.results.statistics.paired import mcnemar_p_value, paired_estimate, paired_p_value
+from kd_bench.results.statistics.paired import Scores, mcnemar_p_value, paired_estimate, paired_p_value
 from kd_bench.results.statistics.ranking import Evidence, evidence
 
 FALSE_DISCOVERY_RATE = 0.05
@@ -72,9 +72,11 @@ class Comparison:
         left_out: number of seeds that only one of them has.
         selection: the epoch that is compared, which is that of both recipes, or the last where they differ.
         differing: settings that are not alike.
+        board_methods: number of methods of the board that has both; its family of comparisons gives interval and p
+            value then. None where they are on no board together and a paired t test is made.
         difference: mean difference by seed, with its 95 % interval.
-        p_value: p value of the paired t test; None below two seeds.
-        adjusted_p_value: the same after Holm's correction for all comparisons that are made together.
+        p_value: None below three seeds and where nothing was tested.
+        adjusted_p_value: that of a paired t test after Holm's correction for all comparisons that are made together.
     """
 
     title: str
@@ -85,6 +87,7 @@ class Comparison:
     evidence: Evidence
     differing: tuple[Setting, ...]
     top1: tuple[Estimate, Estimate]
+    board_methods: int | None
     difference: Estimate
     p_value: float | None
     adjusted_p_value: float | None
@@ -127,10 +130,8 @@ def compare(couple: Couple, files: Mapping[str, Path]) -> Comparison:
     scores = [
         {run.seed: _top1(run, rule) for run in entry.runs if run.seed in couple.seeds} for entry in couple.entries
     ]
-    difference = paired_estimate(scores[1], scores[0])
-    assert difference is not None  # a couple shares seeds
-    sides = estimate(list(scores[0].values())), estimate(list(scores[1].values()))
-    p_value = paired_p_value(scores[1], scores[0])
+    difference, p_value = _difference(couple, scores[0], scores[1])
+    sides = tuple(clipped(estimate(list(each.values())), 0.0, 1.0) for each in scores)
     flips, classes = _by_sample(couple, rule, files)
     return Comparison(
         title=couple.title,
@@ -140,7 +141,8 @@ def compare(couple: Couple, files: Mapping[str, Path]) -> Comparison:
         selection=rule,
         evidence=evidence(len(couple.seeds)),
         differing=couple.differing,
-        top1=sides,
+        top1=(sides[0], sides[1]),
+        board_methods=len(couple.family.names) if couple.family else None,
         difference=difference,
         p_value=p_value,
         adjusted_p_value=p_value,
@@ -148,6 +150,16 @@ def compare(couple: Couple, files: Mapping[str, Path]) -> Comparison:
         classes=classes if flips else _recorded_classes(couple, rule),
         cost=_cost(couple),
     )
+
+
+def _difference(couple: Couple, first: Scores, second: Scores) -> tuple[Estimate, float | None]:
+    if couple.family is not None:
+        found = couple.family.compare(couple.entries[1].key, couple.entries[0].key)
+        assert found.difference is not None  # a couple shares seeds
+        return Estimate(found.difference, found.low, found.high, found.seeds), found.p_value
+    difference = paired_estimate(second, first)
+    assert difference is not None
+    return clipped(difference, -1.0, 1.0), paired_p_value(second, first)
 
 
 def _top1(run: Record, rule: str) -> float:

@@ -11,13 +11,13 @@ ROW = 10
 CLAIMS: dict[Claim, str] = {
     "better": "{} is better",
     "worse": "{} is worse",
-    "not told apart": "none, these seeds do not tell them apart",
-    "too few seeds": "none, that takes 3 seeds or more",
+    "not told apart": "no difference shown",
+    "too few seeds": "no difference shown (that takes 3 seeds)",
 }
 
 
 def as_text(comparison: Comparison) -> str:
-    """Return the title, then a line for each of seeds, accuracy, claim, settings, flips, classes and cost."""
+    """Return the title, then a line for each of seeds, accuracy, verdict, settings, flips, classes and cost."""
     first, second = (visible(name) for name in comparison.names)
     seeds = ", ".join(map(str, comparison.seeds))
     others = f"; {comparison.left_out} other seeds have no partner" if comparison.left_out else ""
@@ -25,13 +25,13 @@ def as_text(comparison: Comparison) -> str:
     epoch = SELECTION_MARKS[comparison.selection] or "last epoch"
     lines = [
         f"{visible(comparison.title)}: {second} against {first}",
-        f"  {'seeds':<{ROW}}{seeds}{others}{grade}; {epoch}",
-        f"  {'top-1':<{ROW}}{_accuracy(comparison)}",
-        f"  {'claim':<{ROW}}{CLAIMS[comparison.claim].format(second)}{_preliminary(comparison)}",
-        *([f"  {'differ':<{ROW}}{_settings(comparison)}"] if comparison.differing else []),
-        f"  {'flips':<{ROW}}{_flips(comparison)}",
-        f"  {'classes':<{ROW}}{_classes(comparison)}",
-        f"  {'cost':<{ROW}}{_cost(comparison.cost)}",
+        f"  {'seeds:':<{ROW}}{seeds}{others}{grade}; {epoch}",
+        f"  {'top-1:':<{ROW}}{_accuracy(comparison)}",
+        f"  {'verdict:':<{ROW}}{_verdict(comparison, second)}",
+        *([f"  {'differ:':<{ROW}}{_settings(comparison)}"] if comparison.differing else []),
+        f"  {'flips:':<{ROW}}{_flips(comparison)}",
+        f"  {'classes:':<{ROW}}{_classes(comparison)}",
+        f"  {'cost:':<{ROW}}{_cost(comparison.cost)}",
     ]
     return "\n".join(lines)
 
@@ -46,15 +46,21 @@ def _accuracy(comparison: Comparison) -> str:
 def _test(comparison: Comparison) -> str:
     if comparison.p_value is None or comparison.adjusted_p_value is None:
         return ""
-    test = f", p {_compared(comparison.p_value)} (paired t)"
+    if comparison.board_methods is not None:
+        family = f"simultaneous over the {comparison.board_methods} methods of the board"
+        return f", p {_compared(comparison.p_value)} ({family})"
+    test = f", p {_compared(comparison.p_value)} (paired t, without a board)"
     if comparison.adjusted_p_value == comparison.p_value:
         return test
     return f"{test}, {p_value(comparison.adjusted_p_value)} for all comparisons here (Holm)"
 
 
-def _preliminary(comparison: Comparison) -> str:
-    claimed = comparison.claim in ("better", "worse")
-    return f" (preliminary: {len(comparison.seeds)} seeds)" if claimed and comparison.evidence != "ranked" else ""
+def _verdict(comparison: Comparison, second: str) -> str:
+    seeds = f"{len(comparison.seeds)} seed{'s' * (len(comparison.seeds) > 1)}"
+    verdict = CLAIMS[comparison.claim].format(second)
+    if comparison.claim not in ("better", "worse"):
+        return f"{verdict} with {seeds}"
+    return verdict if comparison.evidence == "ranked" else f"{verdict} (preliminary: {seeds})"
 
 
 def _settings(comparison: Comparison) -> str:
@@ -86,11 +92,11 @@ def _classes(comparison: Comparison) -> str:
         return MISSING
     rate = f"{100 * FALSE_DISCOVERY_RATE:g} %"
     if comparison.flips is None:
-        opening, shown = "largest changes, untested", ordered
+        opening, shown = "largest changes by class (not tested)", ordered
     else:
         shown = [change for change in ordered if change.p_value is not None and change.p_value <= FALSE_DISCOVERY_RATE]
         opening = f"{len(shown)} of {len(ordered)} differ (McNemar, false discovery rate {rate})"
-    texts = [f"{visible(change.name)} {points(change.difference)}" for change in shown]
+    texts = [f"class {visible(change.name)}: {points(change.difference)} points" for change in shown]
     return f"{opening}: {_first(texts, CLASSES_SHOWN)}" if texts else opening
 
 

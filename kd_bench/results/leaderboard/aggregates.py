@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from kd_bench.results.leaderboard.board import KD, Board
 from kd_bench.results.leaderboard.entries import options_text
 from kd_bench.results.statistics.aggregates import (
+    gap_interval,
     interquartile_mean,
     optimality_gap,
     performance_profile,
@@ -79,7 +80,8 @@ def _aggregate(recipe: str, boards: Sequence[Board]) -> Aggregate | None:
             notes.append(f"{label}: left out, no {MINIMUM_RANKED} seeds that it has on every board.")
     if not matrices:
         return None
-    methods = [_method(label, matrix, matrices.get(KD)) for label, matrix in matrices.items()]
+    scales = [_scale(board) for board, _ in kept]
+    methods = [_method(label, matrix, matrices.get(KD), scales) for label, matrix in matrices.items()]
     methods.sort(key=lambda method: (-method.score.mean, method.label))
     return Aggregate(recipe, tuple(board for board, _ in kept), tuple(methods), tuple(notes))
 
@@ -90,16 +92,17 @@ def _reason(found: dict[str, dict[int, float]]) -> str:
 
 def _scores(board: Board) -> dict[str, dict[int, float]]:
     """Return scores by method and seed; empty where the board has no scale. Scratch is its zero."""
-    scratch = board.scratch
+    scratch, kd = board.scratch, board.kd
     if board.teacher is None or scratch is None:
         return {}
-    zero, teacher = list(scratch.entry.scores.values()), board.teacher.test_top1
+    zero, teacher = _scale(board)
     found: dict[str, dict[int, float]] = {}
     for row in board.rows:
         gains = {seed: gap_closed(value, zero, teacher) for seed, value in row.entry.scores.items()}
         known = {seed: gain for seed, gain in gains.items() if gain is not None}
         if known and row is not scratch:
-            found[row.entry.label] = known
+            label = row.entry.label
+            found[KD if row is kd else f"{label}, not as it ships" if label == KD else label] = known
     return found
 
 
@@ -110,13 +113,22 @@ def _matrix(columns: Iterable[dict[int, float]]) -> Matrix:
     return [[column[seed] for column in by_board] for seed in seeds] if len(seeds) >= MINIMUM_RANKED else []
 
 
-def _method(label: str, matrix: Matrix, kd: Matrix | None) -> MethodAggregate:
+def _scale(board: Board) -> tuple[list[float], float]:
+    """Return the accuracies of scratch, whose mean is the zero of the scale, and that of the teacher, its one."""
+    assert board.scratch is not None and board.teacher is not None  # noqa: PT018, as the board has scores
+    return list(board.scratch.entry.scores.values()), board.teacher.test_top1
+
+
+def _method(
+    label: str, matrix: Matrix, kd: Matrix | None, scales: Sequence[tuple[list[float], float]]
+) -> MethodAggregate:
     improvement = None
     if kd is not None and matrix is not kd:
         ends = stratified_interval(probability_of_improvement, matrix, kd, draws=DRAWS)
         low, high = (None, None) if ends is None else (max(0.0, ends[0]), min(1.0, ends[1]))
         improvement = Estimate(probability_of_improvement(matrix, kd), low, high, len(matrix))
-    low, high = stratified_interval(interquartile_mean, matrix, draws=DRAWS) or (None, None)
+    scratch, teachers = [zero for zero, _ in scales], [one for _, one in scales]
+    low, high = gap_interval(matrix, scratch, teachers, draws=DRAWS) or (None, None)
     return MethodAggregate(
         label,
         len(matrix),

@@ -5,20 +5,22 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from kd_bench.results.checking.load import FAILED_STATES
 from kd_bench.results.leaderboard.entries import (
     SETTING_PARTS,
     Entry,
     Options,
+    baseline,
     build_entries,
     configuration,
     differences,
     frozen,
     options_text,
 )
-from kd_bench.results.leaderboard.rows import Context, Row, baseline, build_rows
-from kd_bench.results.records.load import FAILED_STATES
+from kd_bench.results.leaderboard.rows import Context, Row, build_row, in_order, ranked
 from kd_bench.results.records.record import DatasetInfo, Record, TeacherInfo
 from kd_bench.results.records.states import RunState
+from kd_bench.results.statistics.simultaneous import Family, compare_all
 
 SCRATCH = "scratch"
 KD = "kd"
@@ -26,7 +28,10 @@ KD = "kd"
 
 @dataclass(frozen=True)
 class Board:
-    """Rows that may be compared: one dataset and split, teacher (by its weights), student network and recipe."""
+    """Rows that may be compared: one dataset and split, teacher (by its weights), student network and recipe.
+
+    All claims about them come from ``family``: the comparisons of the ranked rows, named by the keys of their entries.
+    """
 
     identifier: str
     dataset: DatasetInfo
@@ -35,6 +40,7 @@ class Board:
     recipe: str
     options: Options
     rows: tuple[Row, ...]
+    family: Family
     notes: tuple[str, ...]
 
     @property
@@ -44,9 +50,23 @@ class Board:
         return f"{self.dataset.name} · {pair} · {self.recipe}{options_text(self.options)}"
 
     @property
+    def pair(self) -> str:
+        """Teacher and student as TEACHER--STUDENT."""
+        return f"{self.teacher.name if self.teacher else 'none'}--{self.student}"
+
+    @property
     def scratch(self) -> Row | None:
-        """The first row of scratch outside of chains."""
-        return next((row for row in self.rows if row.entry.name == SCRATCH and row.entry.generation == 0), None)
+        """The row of scratch that differences refer to."""
+        return self._baseline(SCRATCH)
+
+    @property
+    def kd(self) -> Row | None:
+        """The row of KD that differences refer to."""
+        return self._baseline(KD)
+
+    def _baseline(self, name: str) -> Row | None:
+        entry = baseline((row.entry for row in self.rows), name)
+        return next((row for row in self.rows if row.entry is entry), None)
 
 
 def build_boards(students: Iterable[Record], states: Sequence[RunState]) -> tuple[Board, ...]:
@@ -102,9 +122,11 @@ def _board_options(groups: Sequence[Sequence[Record]]) -> list[Options]:
 def _board(key: str, records: Sequence[Record], options: Options, states: Sequence[RunState]) -> Board:
     first = records[0]
     teacher = next((record.teacher for record in records if record.teacher), None)
-    entries = build_entries(records)
+    entries = in_order(build_entries(records))
+    family = compare_all({entry.key: entry.scores for entry in entries if ranked(entry)})
     unrecorded = [state for state in states if _belongs(state, first, teacher)]
-    context = Context(baseline(entries, SCRATCH), baseline(entries, KD), teacher, first.dataset, unrecorded)
+    baselines = baseline(entries, SCRATCH), baseline(entries, KD)
+    context = Context(family, *baselines, teacher, first.dataset, unrecorded)
     return Board(
         identifier="board-" + hashlib.sha256(key.encode()).hexdigest()[:10],
         dataset=first.dataset,
@@ -112,7 +134,8 @@ def _board(key: str, records: Sequence[Record], options: Options, states: Sequen
         student=first.student.name,
         recipe=first.recipe,
         options=options,
-        rows=build_rows(entries, context),
+        rows=tuple(build_row(entry, context) for entry in entries),
+        family=family,
         notes=tuple(_notes(entries, context)),
     )
 
@@ -127,7 +150,7 @@ def _belongs(state: RunState, record: Record, teacher: TeacherInfo | None) -> bo
 def _notes(entries: Sequence[Entry], context: Context) -> Iterable[str]:
     for reference, name in ((context.scratch, SCRATCH), (context.kd, KD)):
         if reference is None:
-            yield f"No finished {name} run: differences to {name} are missing."
+            yield f"No finished run of {name} as it ships: differences to {name} are missing."
         elif reference.options:
             yield f"Differences to {name} refer to {reference.label}."
     for entry in entries:

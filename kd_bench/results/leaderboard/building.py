@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from kd_bench.results.checking.load import Collection
 from kd_bench.results.leaderboard.aggregates import Aggregate, build_aggregates
 from kd_bench.results.leaderboard.board import Board, build_boards
-from kd_bench.results.records.load import Collection
 from kd_bench.results.records.record import Record
 
 

@@ -1,7 +1,8 @@
 """The columns of a board as people read them: one table that drives Markdown, LaTeX, HTML and the explanations."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from kd_bench.results.leaderboard.known_metrics import GROUPS, Group
@@ -9,13 +10,17 @@ from kd_bench.results.leaderboard.metric import Metric
 from kd_bench.results.leaderboard.rows import Row
 from kd_bench.results.statistics.intervals import Estimate
 from kd_bench.results.statistics.ranking import MINIMUM_RANKED
-from kd_bench.results.text.formats import FORMATS, MISSING, half_width, p_value, percent, points, points_interval
+from kd_bench.results.statistics.simultaneous import Claim, Comparison
+from kd_bench.results.text.formats import FORMATS, MISSING, p_value, percent, points
 
 SELECTION_MARKS = {
     "last": "",
     "best_on_validation": "selected on validation",
     "best_on_test": "selected on the test split: too good",
 }
+MARKS: dict[Claim, str] = {"better": "▲", "worse": "▼", "not separated": "≈"}
+MARKS_EXPLAINED = "▲ better than KD, ▼ worse than KD, ≈ not separated from KD"
+TRIALS = "tuning_trials"
 Direction = Literal["ascending", "descending"]
 ColumnGroup = Literal["row", "about"] | Group
 
@@ -24,13 +29,21 @@ ColumnGroup = Literal["row", "about"] | Group
 class Cell:
     """Content of a cell: ``text``, and ``note`` in a quieter voice.
 
-    ``value`` is the number to sort by, ``None`` for missing. ``unclear`` marks a difference whose interval contains 0.
+    ``value`` is the number to sort by, ``None`` for missing. ``mark`` is the sign of what a difference shows and
+    ``meaning`` says it in words; both are empty where nothing was tested. ``unclear``: the difference shows nothing.
     """
 
     text: str
     note: str = ""
     value: float | int | None = None
     unclear: bool = False
+    mark: str = ""
+    meaning: str = ""
+
+    @property
+    def marked(self) -> str:
+        """The text behind its mark."""
+        return f"{self.mark} {self.text}".lstrip()
 
 
 @dataclass(frozen=True)
@@ -51,10 +64,19 @@ class Column:
 
 
 def rank_text(rank: tuple[int, int] | None) -> str:
-    """Format a rank or a band of ranks, such as ``2–4``."""
+    """Format an interval of ranks, such as ``2–4``."""
     if rank is None:
         return MISSING
     return str(rank[0]) if rank[0] == rank[1] else f"{rank[0]}–{rank[1]}"
+
+
+def spread(value: Estimate, text: Callable[[float], str] = percent) -> str:
+    """Format an interval as ``± 0.31``, or by its ends where it was cut to what is possible; empty without spread."""
+    if value.low is None or value.high is None or value.low == value.high:
+        return ""
+    if math.isclose(value.low + value.high, 2 * value.mean, rel_tol=1e-9, abs_tol=1e-12):
+        return f"± {text(value.high - value.mean)}"
+    return f"[{text(value.low)}, {text(value.high)}]"
 
 
 def runs_text(row: Row) -> str:
@@ -78,17 +100,24 @@ def _seeds(row: Row) -> Cell:
 
 
 def _top1(row: Row) -> Cell:
-    note = "" if row.top1.half_width is None else half_width(row.top1)
-    return Cell(percent(row.top1.mean), note, row.top1.mean)
+    return Cell(percent(row.top1.mean), spread(row.top1), row.top1.mean)
 
 
-def _difference(value: Estimate | None) -> Cell:
-    if value is None:
+def _difference(found: Comparison | None, reference: str) -> Cell:
+    if found is None or found.difference is None:
         return Cell(MISSING)
-    if value.low is None or value.high is None:
-        return Cell(points(value.mean), "[1 pair]" if value.n == 1 else "[no spread]", value.mean, unclear=True)
-    unclear = value.contains_zero or value.n < MINIMUM_RANKED
-    return Cell(points(value.mean), points_interval(value), value.mean, unclear)
+    text = points(found.difference)
+    if found.low is None or found.high is None:
+        note = "[no spread]" if found.seeds >= MINIMUM_RANKED else f"[{found.seeds} pair{'s' * (found.seeds > 1)}]"
+        return Cell(text, note, found.difference, unclear=True)
+    separated = found.claim != "not separated"
+    meaning = f"{found.claim} {'than' if separated else 'from'} {reference}"
+    note = f"[{points(found.low)}, {points(found.high)}]"
+    return Cell(text, note, found.difference, not separated, MARKS[found.claim], meaning)
+
+
+def _p_value(found: Comparison | None) -> Cell:
+    return _number(None if found is None else found.p_value, p_value)
 
 
 def _number(value: float | None, text: Callable[[float], str] = percent) -> Cell:
@@ -106,11 +135,9 @@ def _metric(metric: Metric) -> Column:
         value = row.metrics[metric.key]
         if value is None:
             return Cell(MISSING)
-        varies = value.n >= MINIMUM_RANKED and value.half_width
-        notes = [f"± {text(value.half_width)}"] if varies and value.half_width else []
         floor = row.floors.get(metric.key)
-        notes += [] if floor is None else [f"({text(floor)})"]
-        return Cell(text(value.mean), " ".join(notes), value.mean)
+        notes = spread(value, text) if value.n >= MINIMUM_RANKED else "", "" if floor is None else f"({text(floor)})"
+        return Cell(text(value.mean), " ".join(filter(None, notes)), value.mean)
 
     direction: Direction = "ascending" if metric.lower else "descending"
     group = next(group for group, metrics in GROUPS.items() if metric in metrics)
@@ -122,7 +149,14 @@ def _of(group: Group) -> Iterable[Column]:
 
 
 COLUMNS = (
-    Column("rank", "Rank", "Ranks that the seeds cannot tell apart share a band, such as 2–4.", _rank, "row"),
+    Column(
+        "rank",
+        "Rank",
+        "Interval of the ranks that the seeds allow, such as 2–4: one row is shown better, and of the others so many"
+        " are not shown worse. Rows that are not separated have a rank in common.",
+        _rank,
+        "row",
+    ),
     Column(
         "method",
         "Method",
@@ -145,7 +179,8 @@ COLUMNS = (
     Column(
         "top1",
         "Test top-1 %",
-        "Mean over the seeds ± half the width of the 95 % t interval of the mean.",
+        "Mean over the seeds ± half the width of the 95 % t interval of the mean, which is cut to 0 to 100 % and then"
+        " shown by both ends.",
         _top1,
         "quality",
         first="descending",
@@ -153,44 +188,38 @@ COLUMNS = (
     Column(
         "scratch_difference",
         "Δ scratch",
-        "Difference to the same student without a teacher, in percentage points: mean over shared seeds, with the"
-        " paired 95 % t interval. Grey where the interval contains 0 or fewer than 3 seeds are shared. No spread:"
-        " the seeds differ by the same number of images, which says nothing about the next one.",
-        lambda row: _difference(row.scratch_difference),
+        "Difference to the same student without a teacher (the method scratch as it ships), in percentage points: mean"
+        " over shared seeds, with its simultaneous 95 % interval over all pairs of the board. ▲ is better, ▼ worse, ≈"
+        " not separated. Grey where nothing is shown. Fewer than 3 pairs of seeds are not tested, nor are seeds without"
+        " spread: they differ by the same number of images, which says nothing about the next one.",
+        lambda row: _difference(row.versus_scratch, "scratch"),
         "quality",
+        shown=False,
         first="descending",
     ),
     Column(
         "scratch_p",
         "p vs scratch",
-        "Paired t test against scratch, adjusted by Holm's method for the number of ranked rows.",
-        lambda row: _number(row.scratch_p, p_value),
+        "Two-sided p value of the difference to scratch, adjusted for all pairs of the board.",
+        lambda row: _p_value(row.versus_scratch),
         "quality",
         shown=False,
     ),
     Column(
         "kd_difference",
         "Δ KD",
-        "The same against plain knowledge distillation (the method kd).",
-        lambda row: _difference(row.kd_difference),
+        "The same against plain knowledge distillation (the method kd as it ships).",
+        lambda row: _difference(row.versus_kd, "KD"),
         "quality",
         first="descending",
     ),
     Column(
         "kd_p",
         "p vs KD",
-        "Paired t test against KD, adjusted by Holm's method for the number of ranked rows.",
-        lambda row: _number(row.kd_p, p_value),
+        "Two-sided p value of the difference to KD, adjusted for all pairs of the board. It is below 0.05 exactly where"
+        " the interval excludes 0.",
+        lambda row: _p_value(row.versus_kd),
         "quality",
-    ),
-    Column(
-        "kd_detectable",
-        "Detectable Δ KD",
-        "The true difference to KD, in points, that these seeds would show as significant four times out of five."
-        " A smaller one may be there without being found.",
-        lambda row: _number(row.kd_detectable),
-        "quality",
-        shown=False,
     ),
     Column(
         "gap_closed",
@@ -231,6 +260,7 @@ COLUMNS = (
         "What the method distils.",
         lambda row: _text(row.entry.latest.method.family),
         "about",
+        shown=False,
         numeric=False,
     ),
     Column(
@@ -239,6 +269,7 @@ COLUMNS = (
         "Where the method comes from.",
         lambda row: _text(row.entry.latest.method.paper),
         "about",
+        shown=False,
         numeric=False,
     ),
     Column(
@@ -262,23 +293,28 @@ COLUMNS = (
 )
 
 RANKS_EXPLAINED = (
-    "Rows with at least 3 seeds are ordered by mean test top-1. The first row leads a band. Each next row joins the"
-    " band while it cannot be told from the band's leader; the first that can leads the next band. Two rows cannot be"
-    " told apart when the 95 % t interval of their differences by seed contains 0 (from 3 shared seeds), or else when"
-    " the t intervals of their means overlap. “2–4” is one of the ranks 2 to 4; order within a band says nothing."
-    " Bands are not corrected for the number of comparisons. Bold are the rows of the first band if each of them has at"
-    " least 5 seeds and is told from every ranked row below the band; without that, nothing is bold."
+    "Rows with at least 3 seeds are ordered by mean test top-1, and all pairs of them are compared as one family, by"
+    " their differences on shared seeds: on a board of equal methods the chance that any two are separated is at most 5"
+    " %. Ranks, intervals of differences, p values, signs, colour and bold come from this family, and so does the"
+    " verdict of “kd-bench compare”. A rank such as “2–4” is an interval: 1 + the rows shown better, to the number of"
+    " rows less those shown worse; rows that are not separated have a rank in common, and their order says nothing."
+    " Signs mean "
+    + MARKS_EXPLAINED
+    + "; without one nothing was tested, for want of 3 shared seeds or of any spread. Bold is a row of at least 5 seeds"
+    " that is shown better than all others, that is, of rank 1."
 )
 INTERVALS_EXPLAINED = (
-    "Intervals are 95 % Student t intervals over seeds. They cover the noise of training, not that of the test images,"
-    " which all seeds share; a board states the latter above its table. “–” is missing: not measured, undefined, or the"
-    " baseline itself. It sorts last in both directions and is never imputed."
+    "Intervals of means are 95 % Student t intervals over seeds, cut to what the quantity can be, such as 0 to 100 %"
+    " for accuracies and agreement, or 0 to 1 for ECE; a cut interval is shown by both ends. Intervals of differences"
+    " are simultaneous. All cover the noise of training, not that of the test images, which all seeds share; a board"
+    " states the latter above its table. “–” is missing: not measured, undefined, or the baseline itself. It sorts last"
+    " in both directions and is never imputed."
 )
 SCOPE_EXPLAINED = (
     "A board compares runs on one dataset (by content) and split, with one teacher (by weights), one student network"
     " and one recipe. Runs without a teacher appear on every board of their dataset, student and recipe. Runs of one"
-    " method with different hyperparameters are different rows. Only records are ranked: runs that failed or did not"
-    " finish and files that were rejected are listed at the end."
+    " method with different hyperparameters, plugins or trials of a search are different rows. Only records are ranked:"
+    " runs that failed or did not finish and files that were rejected are listed at the end."
 )
 
 
@@ -293,3 +329,14 @@ def measured(rows: Iterable[Row]) -> frozenset[str]:
         if not left:
             break
     return frozenset(found)
+
+
+def columns_of(rows: Sequence[Row]) -> list[Column]:
+    """Return the default columns and all others that have something to show.
+
+    The trials of a search are among the default columns where any row has some.
+    """
+    known = measured(rows)
+    tuned = any(found.mean for row in rows if (found := row.metrics[TRIALS]) is not None)
+    shown = [replace(column, shown=True) if tuned and column.key == TRIALS else column for column in COLUMNS]
+    return [column for column in shown if column.shown or column.key in known]

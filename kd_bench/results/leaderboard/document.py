@@ -19,8 +19,9 @@ from kd_bench.results.leaderboard.rows import Row
 from kd_bench.results.records.measured import Strict
 from kd_bench.results.statistics.intervals import Estimate
 from kd_bench.results.statistics.ranking import Evidence
+from kd_bench.results.statistics.simultaneous import Claim, Comparison
 
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION: Literal[2] = 2
 SCHEMA_FILE = Path(__file__).with_name("leaderboard.schema.json")
 
 
@@ -31,6 +32,20 @@ class EstimateDocument(Strict):
     low: float | int | None
     high: float | int | None
     n: Annotated[int, Field(ge=1)]
+
+
+class ComparisonDocument(Strict):
+    """A row compared with a baseline on shared seeds, in the family of all pairs of ranked rows of the board.
+
+    Interval and p value are null where nothing was tested: below three shared seeds and where these differ alike.
+    """
+
+    difference: float | None
+    shared_seeds: Annotated[int, Field(ge=0)]
+    low: Annotated[float | None, Field(description="of the simultaneous 95 % interval")]
+    high: float | None
+    p_value: Annotated[float | None, Field(description="adjusted for all pairs of the board")]
+    claim: Claim
 
 
 class MetricDocument(Strict):
@@ -53,7 +68,7 @@ class RunDocument(Strict):
 class RowDocument(Strict):
     """A method in one configuration, over its seeds."""
 
-    rank: Annotated[list[int] | None, Field(description="first and last rank of its band; null below 3 seeds")]
+    rank: Annotated[list[int] | None, Field(description="first and last rank that it can have; null below 3 seeds")]
     evidence: Evidence
     significantly_best: bool
     method: str
@@ -68,11 +83,8 @@ class RowDocument(Strict):
     further_runs_left_out: int
     finished_on: str
     test_top1: EstimateDocument
-    difference_to_scratch: EstimateDocument | None
-    p_value_vs_scratch_holm: float | None
-    difference_to_kd: EstimateDocument | None
-    p_value_vs_kd_holm: float | None
-    detectable_difference_to_kd: float | None
+    versus_scratch: ComparisonDocument | None
+    versus_kd: ComparisonDocument | None
     retention: float | None
     retention_over_chance: float | None
     gap_closed: float | None
@@ -95,6 +107,7 @@ class BoardDocument(Strict):
     student: str
     recipe: str
     options: dict[str, str]
+    power: Annotated[str, Field(description="which differences are too small for these seeds")]
     notes: list[str]
     rows: list[RowDocument]
 
@@ -130,7 +143,7 @@ class RejectedDocument(Strict):
 class LeaderboardDocument(Strict):
     """All that the page shows of rows."""
 
-    format_version: Literal[1]
+    format_version: Literal[2]
     kd_bench_version: str
     records: int
     failed: int
@@ -179,6 +192,7 @@ def _board(board: Board) -> BoardDocument:
         student=board.student,
         recipe=board.recipe,
         options=dict(board.options),
+        power=board.family.power(),
         notes=list(board.notes),
         rows=[_row(row) for row in board.rows],
     )
@@ -204,11 +218,8 @@ def _row(row: Row) -> RowDocument:
         further_runs_left_out=entry.left_out,
         finished_on=entry.finished_on,
         test_top1=_known(row.top1),
-        difference_to_scratch=_estimate(row.scratch_difference),
-        p_value_vs_scratch_holm=row.scratch_p,
-        difference_to_kd=_estimate(row.kd_difference),
-        p_value_vs_kd_holm=row.kd_p,
-        detectable_difference_to_kd=row.kd_detectable,
+        versus_scratch=_comparison(row.versus_scratch),
+        versus_kd=_comparison(row.versus_kd),
         retention=row.retention,
         retention_over_chance=row.retention_over_chance,
         gap_closed=row.gap_closed,
@@ -223,6 +234,19 @@ def _known(value: Estimate) -> EstimateDocument:
 
 def _estimate(value: Estimate | None) -> EstimateDocument | None:
     return None if value is None else _known(value)
+
+
+def _comparison(found: Comparison | None) -> ComparisonDocument | None:
+    if found is None:
+        return None
+    return ComparisonDocument(
+        difference=found.difference,
+        shared_seeds=found.seeds,
+        low=found.low,
+        high=found.high,
+        p_value=found.p_value,
+        claim=found.claim,
+    )
 
 
 def _aggregate(aggregate: Aggregate) -> AggregateDocument:

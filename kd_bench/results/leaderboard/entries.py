@@ -5,14 +5,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
+from omegaconf import OmegaConf
+
+from kd_bench.config.paths import CONF
 from kd_bench.results.records.record import Record
 
 # Parts of the configuration that make two runs of one method different rows, and those that make them different boards:
 # all that determines the numbers beside the seed, the data and the teacher's weights, as the fingerprint has it.
 ENTRY_PARTS = ("method", "stage_pairs")
+EMPTY_PARTS = {"plugins": [], "tuning.trials": 0}  # of the first records, which have neither
 SETTING_PARTS = (
     "recipe",
     "student",
@@ -47,6 +51,11 @@ class Entry:
     options: Options
     runs: tuple[Record, ...]
     left_out: int
+
+    @property
+    def key(self) -> str:
+        """Name of the entry among those of its board, where labels may be alike: its first run."""
+        return self.runs[0].run_id
 
     @property
     def label(self) -> str:
@@ -105,6 +114,28 @@ def configuration(record: Record, parts: Iterable[str]) -> dict[str, str]:
     return flat
 
 
+def entry_configuration(record: Record) -> dict[str, str]:
+    """Flatten what makes two runs of one method different rows: hyperparameters, plugins and trials of a search."""
+    flat = configuration(record, ENTRY_PARTS)
+    return flat | {part: _as_json(lookup(record.config, part) or empty) for part, empty in EMPTY_PARTS.items()}
+
+
+def baseline(entries: Iterable[Entry], name: str) -> Entry | None:
+    """Return the entry of method ``name`` in its shipped configuration, outside of chains; None without one."""
+    found = [entry for entry in entries if (entry.name, entry.generation) == (name, 0) and _is_shipped(entry.runs[0])]
+    return min(found, key=lambda entry: entry.selection != "last", default=None)
+
+
+def _is_shipped(record: Record) -> bool:
+    changed = any(lookup(record.config, part) for part in ("stage_pairs", *EMPTY_PARTS))
+    return not changed and lookup(record.config, "method") == _shipped_method(record.method.name)
+
+
+@lru_cache
+def _shipped_method(name: str) -> Any:
+    return OmegaConf.to_container(OmegaConf.load(CONF / "method" / f"{name}.yaml"))
+
+
 def lookup(config: Any, key: str) -> Any:
     """Return the value of a dotted key, None where there is no such key."""
     for name in key.split("."):
@@ -160,8 +191,8 @@ def build_entries(records: Iterable[Record]) -> list[Entry]:
 
 
 def _identity(record: Record) -> tuple[str, int, Options]:
-    flat = configuration(record, ENTRY_PARTS)
-    return record.method.name, record.method.generation, frozen({**flat, "selection": record.selection})
+    flat = {**entry_configuration(record), "selection": record.selection}
+    return record.method.name, record.method.generation, frozen(flat)
 
 
 def _entry(records: list[Record], options: Options) -> Entry:

@@ -3,6 +3,7 @@
 The numbers are those of the headline weights on the test split.
 """
 
+import math
 from typing import Literal
 
 from kd_bench.results.leaderboard.metric import Metric
@@ -29,6 +30,7 @@ QUALITY = (
         "Corrupted / clean %",
         "full.corruptions.relative_top1",
         "The same over the top-1 on the images as they are.",
+        most=math.inf,
     ),
     Metric(
         "corruption_error",
@@ -36,6 +38,7 @@ QUALITY = (
         "full.corruptions.mce",
         "Errors under these corruptions over the teacher's, mean over the corruptions; above 100 is less robust.",
         lower=True,
+        most=math.inf,
     ),
     Metric(
         "cifar_c_top1",
@@ -48,6 +51,7 @@ QUALITY = (
         "CIFAR-C / clean %",
         "full.cifar_c.relative_top1",
         "The same over the top-1 on the images as they are.",
+        most=math.inf,
     ),
     Metric(
         "cifar_c_error",
@@ -55,6 +59,7 @@ QUALITY = (
         "full.cifar_c.mce",
         "Errors on the published files over the teacher's.",
         lower=True,
+        most=math.inf,
     ),
 )
 
@@ -85,7 +90,6 @@ FIDELITY = (
         "Agreement %",
         "headline.test.teacher_agreement",
         "Share of test images on which student and teacher predict the same class.",
-        shown=True,
     ),
     Metric(
         "kl",
@@ -95,13 +99,23 @@ FIDELITY = (
         "decimal",
         lower=True,
     ),
-    Metric("js", "JS", "headline.test.js", "Jensen-Shannon divergence of the two, nats.", "decimal", lower=True),
+    Metric(
+        "js",
+        "JS",
+        "headline.test.js",
+        "Jensen-Shannon divergence of the two, nats.",
+        "decimal",
+        lower=True,
+        most=math.log(2),
+    ),
     Metric(
         "correctness_kappa",
         "κ of correctness",
         "headline.test.correctness_kappa",
         "Agreement of student and teacher on being right, beyond chance (Cohen's kappa).",
         "decimal",
+        least=-1.0,
+        most=1.0,
     ),
     Metric(
         "embedding_cka",
@@ -109,6 +123,7 @@ FIDELITY = (
         "full.embedding_cka",
         "Linear similarity of the two embeddings of the test images.",
         "decimal",
+        most=1.0,
     ),
     Metric(
         "train_agreement",
@@ -163,8 +178,8 @@ def _calibration(key: str, title: str, explanation: str, scaled: bool) -> Metric
         f"{title} after temperature scaling, fitted on the validation split." if scaled else explanation,
         "decimal",
         lower=True,
-        shown=key == "ece" or (key == "nll" and not scaled),
         floor=f"{path}ece_noise_floor" if key == "ece" else "",
+        most={"nll": math.inf, "brier": 2.0}.get(key, 1.0),
     )
 
 
@@ -186,7 +201,6 @@ HARM = (
         "headline.test.negative_flips",
         "Share of test images that the teacher gets right and the student wrong.",
         lower=True,
-        shown=True,
     ),
     Metric(
         "positive_flips",
@@ -200,7 +214,6 @@ HARM = (
         "Worst tenth %",
         "headline.classes.worst_tenth_top1",
         "Mean top-1 of the worst tenth of the classes, at least one.",
-        shown=True,
     ),
     Metric(
         "sd_top1",
@@ -216,7 +229,6 @@ HARM = (
         "Classes with significantly more errors than the teacher's (McNemar, 5 % false discoveries), mean over seeds.",
         "count",
         lower=True,
-        shown=True,
     ),
     Metric(
         "classes_better",
@@ -234,7 +246,6 @@ COST = (
         "Of everything needed at test time.",
         "count",
         lower=True,
-        shown=True,
     ),
     Metric(
         "trainable_parameters",
@@ -251,7 +262,6 @@ COST = (
         "Multiply-accumulates of one image at test time.",
         "count",
         lower=True,
-        shown=True,
     ),
     Metric("file_bytes", "File", "student.file_bytes", "Weights as safetensors.", "bytes", lower=True),
     Metric(
@@ -261,7 +271,6 @@ COST = (
         "Median time of one image over the teacher's on the same machine, timed in turn.",
         "ratio",
         lower=True,
-        shown=True,
     ),
     Metric(
         "p50_ms",
@@ -326,7 +335,7 @@ COST = (
         "tuning_trials",
         "Tuning trials",
         "config.tuning.trials",
-        "Runs of the search that found the hyperparameters; 0 are those that ship.",
+        "Runs of the search that found the hyperparameters; 0 where none was made.",
         "count",
         lower=True,
     ),

@@ -1,19 +1,19 @@
 """Boards as LaTeX tables in the style of booktabs, to be copied or ``\\input``. Any LaTeX engine takes them.
 
-``\\usepackage{booktabs}`` is all that they need. Bold are significantly best rows, and nothing else.
+They need ``\\usepackage{booktabs}``, and ``longtable`` for boards of 30 rows or more. Bold is a row of rank 1.
 """
 
 from collections.abc import Iterable
 
 from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.building import Leaderboard
-from kd_bench.results.leaderboard.columns import COLUMNS, Column, measured
+from kd_bench.results.leaderboard.columns import Column, columns_of
 from kd_bench.results.leaderboard.rows import Row
 from kd_bench.results.text.escape import for_latex
 from kd_bench.results.text.formats import percent
 
-# A page of a paper has room for these columns.
-SHOWN = ("method", "seeds", "top1", "scratch_difference", "kd_difference", "kd_p", "teacher_agreement", "ece")
+LONG = 30  # rows, from which a table is broken over pages
+MARKS = {"▲": "$\\bigtriangleup$", "▼": "$\\bigtriangledown$", "≈": "$\\approx$"}
 NAME_LIMIT = 40
 TITLE_LIMIT = 160
 FLOATS = 10
@@ -22,7 +22,7 @@ EMPTY = "% There are no finished student runs to rank.\n"
 
 def latex(leaderboard: Leaderboard) -> str:
     """Return a ``table`` of each board; a comment where there is none."""
-    head = "% Made by kd-bench leaderboard. Needs \\usepackage{booktabs}.\n"
+    head = "% Made by kd-bench leaderboard. Needs \\usepackage{booktabs,longtable}.\n"
     tables = [_table(board) for board in leaderboard.boards]
     # LaTeX gives up on a hundred tables that nothing separates.
     parts = ["\n".join(tables[start : start + FLOATS]) for start in range(0, len(tables), FLOATS)]
@@ -30,24 +30,16 @@ def latex(leaderboard: Leaderboard) -> str:
 
 
 def _table(board: Board) -> str:
-    known = measured(board.rows)
-    columns = [column for column in COLUMNS if column.key in SHOWN and column.key in known]
-    alignment = "".join("r" if column.numeric else "l" for column in columns)
-    lines = [
-        "\\begin{table}[htbp]",
-        "\\centering\\footnotesize",
-        f"\\caption{{{_caption(board)}}}",
-        f"\\begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
-        "\\toprule",
-        _line(for_latex(column.title) for column in columns),
-        "\\midrule",
-        *(_line(_cell(column, row) for column in columns) for row in board.rows),
-        "\\bottomrule",
-        "\\end{tabular}",
-        "\\end{table}",
-        "",
-    ]
-    return "\n".join(lines)
+    columns = [column for column in columns_of(board.rows) if column.shown]
+    alignment = f"{{@{{}}{''.join('r' if column.numeric else 'l' for column in columns)}@{{}}}}"
+    head = ["\\toprule", _line(for_latex(column.title) for column in columns), "\\midrule"]
+    rows = [_line(_cell(column, row) for column in columns) for row in board.rows]
+    caption = f"\\caption{{{_caption(board)}}}"
+    if len(rows) < LONG:
+        start = ["\\begin{table}[htbp]", "\\centering\\footnotesize", caption, f"\\begin{{tabular}}{alignment}", *head]
+        return "\n".join([*start, *rows, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""])
+    start = ["{\\footnotesize", f"\\begin{{longtable}}{alignment}", f"{caption}\\\\", *head, "\\endhead"]
+    return "\n".join([*start, *rows, "\\bottomrule", "\\end{longtable}", "}", ""])
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -60,16 +52,21 @@ def _cell(column: Column, row: Row) -> str:
     if row.best and column.key in ("method", "top1"):
         text = f"\\textbf{{{text}}}"
     # A row that starts with a bracket would be read as the length of the line break before it.
-    return " ".join(part for part in (f"{{{text}}}", note) if part)
+    return " ".join(part for part in (MARKS.get(cell.mark, ""), f"{{{text}}}", note) if part)
 
 
 def _caption(board: Board) -> str:
     parts = [for_latex(board.title, TITLE_LIMIT) + "."]
     if board.teacher:
         parts.append(f"Teacher {percent(board.teacher.test_top1)}\\,\\%.")
-    parts.append("Test top-1 with half of its 95\\,\\% t interval over seeds; differences in points, paired by seed.")
+    parts.append(
+        "Test top-1 with half of its 95\\,\\% t interval over seeds; differences to KD in points, with simultaneous"
+        " 95\\,\\% intervals and adjusted p values:"
+        f" {MARKS['▲']} better, {MARKS['▼']} worse, {MARKS['≈']} not separated."
+    )
+    parts.append(for_latex(board.family.power()))
     if any(row.best for row in board.rows):
-        parts.append("Bold: significantly better than all rows below.")
+        parts.append("Bold: shown better than all others.")
     if any(row.evidence != "ranked" for row in board.rows):
         parts.append("Fewer than 5 seeds are preliminary; fewer than 3 are not ranked.")
     return " ".join(parts)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from kd_bench.results.leaderboard.aggregates import Aggregate
 from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.building import Leaderboard
-from kd_bench.results.leaderboard.columns import COLUMNS, Cell, Column, measured
+from kd_bench.results.leaderboard.columns import MARKS_EXPLAINED, Cell, Column, columns_of
 from kd_bench.results.leaderboard.known_metrics import GROUPS
 from kd_bench.results.leaderboard.rows import Row
 from kd_bench.results.leaderboard.summary import (
@@ -28,6 +28,8 @@ from kd_bench.results.text.escape import for_markdown
 CELL_LIMIT = 120
 TITLE_LIMIT = 200
 REASON_LIMIT = 400
+GLOSSARY = "Every column is explained in the [glossary](../docs/leaderboard.md#glossary)."
+FURTHER = {"about": "About the methods"}
 
 
 def markdown(leaderboard: Leaderboard) -> str:
@@ -44,24 +46,21 @@ def markdown(leaderboard: Leaderboard) -> str:
     lines += ["## How to read this", ""]
     for explanation in EXPLANATIONS:
         lines += [explanation, ""]
-    known = measured(row for board in leaderboard.boards for row in board.rows)
-    lines += [f"- {column.title}: {column.explanation}" for column in COLUMNS if column.key in known]
-    return "\n".join([*lines, "", for_markdown(VERSION_LINE), ""])
+    return "\n".join([*lines, GLOSSARY, "", for_markdown(VERSION_LINE), ""])
 
 
 def _markdown_board(board: Board) -> list[str]:
-    known = measured(board.rows)
-    columns = [column for column in COLUMNS if column.key in known or column.group == "row"]
+    columns = columns_of(board.rows)
     lines = [f"## {for_markdown(board.title, TITLE_LIMIT)}", ""]
     lines += [for_markdown(" ".join(facts(board))), ""]
-    lines += [*_board_table(board, [column for column in columns if column.shown]), ""]
+    lines += [*_board_table(board, [column for column in columns if column.shown]), "", f"{MARKS_EXPLAINED}.", ""]
     lines += [f"- {for_markdown(note, TITLE_LIMIT)}" for note in board.notes]
     lines += [""] if board.notes else []
     method = next(column for column in columns if column.key == "method")
-    for group in GROUPS:
+    for group in (*GROUPS, "about"):
         further = [column for column in columns if column.group == group and not column.shown]
         if further:
-            lines += [f"Further {group}:", "", *_board_table(board, [method, *further]), ""]
+            lines += [f"{FURTHER.get(group, f'Further {group}')}:", "", *_board_table(board, [method, *further]), ""]
     return lines
 
 
@@ -75,7 +74,7 @@ def _bold(key: str, row: Row) -> bool:
 
 
 def _markdown_cell(cell: Cell, bold: bool) -> str:
-    text = for_markdown(cell.text, CELL_LIMIT)
+    text = for_markdown(cell.marked, CELL_LIMIT)
     return " ".join(part for part in (f"**{text}**" if bold else text, cell.note) if part)
 
 

@@ -1,5 +1,6 @@
 """Metrics of boards: a description, and the place where a record has the number."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +25,7 @@ class Metric:
         lower: whether lower is better; sorting starts with the better end.
         shown: whether the page and the Markdown tables show it without being asked.
         floor: path of the number that a perfect model would have on a split of this size; shown in brackets.
+        least, most: what it can be, to which intervals are cut; ``most`` is 1 for percentages unless it is given.
     """
 
     key: str
@@ -34,6 +36,14 @@ class Metric:
     lower: bool = False
     shown: bool = False
     floor: str = ""
+    least: float = 0.0
+    most: float | None = None
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the greatest value that are possible."""
+        greatest = 1.0 if self.unit == "percent" else math.inf
+        return self.least, greatest if self.most is None else self.most
 
 
 def value_at(record: Record, path: str) -> Number:

@@ -10,6 +10,7 @@ from kd_bench.results.leaderboard.entries import options_text
 from kd_bench.results.leaderboard.known_metrics import METRICS
 from kd_bench.results.leaderboard.rows import Row
 from kd_bench.results.statistics.intervals import Estimate
+from kd_bench.results.statistics.simultaneous import Comparison
 from kd_bench.results.text.escape import for_csv
 
 Value = str | int | float | bool | None
@@ -52,9 +53,11 @@ IDENTITY: dict[str, Getter] = {
 # Parts of an estimate by the ends of their columns' names. A metric has as many seeds as its row, or is missing.
 ESTIMATE = {"_mean": "mean", "_ci95_low": "low", "_ci95_high": "high", "_n": "n"}
 METRIC = {"": "mean", "_ci95_low": "low", "_ci95_high": "high"}
+COMPARISON = {"_mean": "difference", "_simultaneous95_low": "low", "_simultaneous95_high": "high", "_n": "seeds"}
+COMPARISON |= {"_p_value": "p_value", "_claim": "claim"}
 
 
-def _estimate(name: str, get: Callable[[Row], Estimate | None], parts: dict[str, str] = ESTIMATE) -> dict[str, Getter]:
+def _parts(name: str, get: Callable[[Row], Estimate | Comparison | None], parts: dict[str, str]) -> dict[str, Getter]:
     def part(attribute: str) -> Getter:
         return lambda board, row: getattr(get(row), attribute, None)
 
@@ -62,17 +65,14 @@ def _estimate(name: str, get: Callable[[Row], Estimate | None], parts: dict[str,
 
 
 def _metric(key: str) -> dict[str, Getter]:
-    return _estimate(key, lambda row: row.metrics[key], METRIC)
+    return _parts(key, lambda row: row.metrics[key], METRIC)
 
 
 COLUMNS: dict[str, Getter] = {
     **IDENTITY,
-    **_estimate("test_top1", lambda row: row.top1),
-    **_estimate("difference_to_scratch", lambda row: row.scratch_difference),
-    "p_value_vs_scratch_holm": lambda board, row: row.scratch_p,
-    **_estimate("difference_to_kd", lambda row: row.kd_difference),
-    "p_value_vs_kd_holm": lambda board, row: row.kd_p,
-    "detectable_difference_to_kd": lambda board, row: row.kd_detectable,
+    **_parts("test_top1", lambda row: row.top1, ESTIMATE),
+    **_parts("difference_to_scratch", lambda row: row.versus_scratch, COMPARISON),
+    **_parts("difference_to_kd", lambda row: row.versus_kd, COMPARISON),
     "retention": lambda board, row: row.retention,
     "retention_over_chance": lambda board, row: row.retention_over_chance,
     "gap_closed": lambda board, row: row.gap_closed,

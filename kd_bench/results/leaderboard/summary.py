@@ -6,7 +6,7 @@ from datetime import timezone
 
 from kd_bench import __version__
 from kd_bench.results.leaderboard.aggregates import Aggregate
-from kd_bench.results.leaderboard.board import KD, Board
+from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.building import Leaderboard
 from kd_bench.results.leaderboard.columns import INTERVALS_EXPLAINED, RANKS_EXPLAINED, SCOPE_EXPLAINED
 from kd_bench.results.records.record import Record
@@ -18,7 +18,7 @@ from kd_bench.results.text.formats import MISSING, count, decimal, percent, seco
 TITLE = "kd_bench leaderboard"
 LEAD = (
     "Small networks (students) trained with the help of larger ones (teachers). A table compares methods on the same"
-    " data, with the same teacher, student and recipe; ranks that the seeds cannot tell apart share a band."
+    " data, with the same teacher, student and recipe; a rank is the interval of ranks that the seeds allow."
 )
 UNVERIFIED = (
     "Records are taken at their word here: they are valid in form, and nothing else was looked at. How far each is"
@@ -36,8 +36,9 @@ AGGREGATE_COLUMNS = ("Method", "Seeds", "IQM of gap closed %", "Optimality gap %
 AGGREGATES_EXPLAINED = (
     "Gap closed of every run: 0 is scratch, 100 the teacher. IQM is the mean of the middle half of all runs on all"
     " boards; the optimality gap is what is missing to 100 on average; P(better than KD) is the probability that a run"
-    " beats one of KD on a board drawn at random. In brackets 95 % bootstrap intervals over seeds, stratified by board"
-    " and widened for few seeds. Only methods with three shared seeds on every board are compared; nothing is imputed."
+    " beats one of KD on a board drawn at random. In brackets 95 % bootstrap intervals over seeds, those of scratch"
+    " included, stratified by board and widened for few seeds. Only methods with three shared seeds on every board are"
+    " compared; nothing is imputed."
 )
 # Columns of any table of a page that hold numbers.
 NUMERIC_COLUMNS = frozenset(
@@ -102,19 +103,7 @@ def facts(board: Board) -> list[str]:
             f"Another test split of this size would move an accuracy of {percent(accuracy)} % by"
             f" ± {percent(width_of_sampling)} points (95 %)."
         )
-    return [*lines, *filter(None, [detectable(board)])]
-
-
-def detectable(board: Board) -> str:
-    """State the median difference to KD that the rows' seeds would show; empty where no row has enough of them."""
-    values = sorted(row.kd_detectable for row in board.rows if row.kd_detectable is not None)
-    if not values:
-        return ""
-    middle = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
-    return (
-        f"Minimum detectable difference to {KD}: {percent(middle)} points (median of the rows; their seeds find it with"
-        " probability 80 % at the level 5 %). Smaller ones may be there without being found."
-    )
+    return [*lines, board.family.power()]
 
 
 def aggregate_title(aggregate: Aggregate) -> str:

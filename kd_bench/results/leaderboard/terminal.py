@@ -1,25 +1,19 @@
 """Boards as plain tables for a terminal."""
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from kd_bench.results.leaderboard.board import Board
-from kd_bench.results.leaderboard.columns import SELECTION_MARKS, rank_text
-from kd_bench.results.leaderboard.known_metrics import METRICS
+from kd_bench.results.leaderboard.columns import MARKS_EXPLAINED, SELECTION_MARKS, Column, columns_of
 from kd_bench.results.leaderboard.rows import Row
 from kd_bench.results.leaderboard.summary import EMPTY
-from kd_bench.results.statistics.intervals import Estimate
 from kd_bench.results.text.escape import ELLIPSIS, visible
-from kd_bench.results.text.formats import FORMATS, MISSING, half_width, percent, points
 
 METHOD_WIDTHS = (8, 40)
 METHOD_LINES = 3
+EVIDENCE_SIGNS = {"ranked": "", "preliminary": "*"}
 SELECTION_SIGNS = {"last": "", "best_on_validation": "†", "best_on_test": "‡"}
 TERMINAL_GAP = "  "
-TERMINAL_TITLES = (
-    *("rank", "method", "seeds", "test top-1 %", "Δ scratch", "Δ KD", "retention", "ECE", "params", "train s"),
-)
-METRIC_COLUMNS = ("ece", "parameters", "train_seconds")
 
 
 def terminal_table(boards: Sequence[Board], width: int = 110) -> str:
@@ -31,41 +25,28 @@ def terminal_table(boards: Sequence[Board], width: int = 110) -> str:
 
 
 def _terminal_board(board: Board, width: int) -> str:
-    cells = [_terminal_cells(row) for row in board.rows]
-    widths = [max(len(line[position]) for line in (TERMINAL_TITLES, *cells)) for position in range(len(cells[0]))]
+    columns = [column for column in columns_of(board.rows) if column.shown]
+    titles = [column.title for column in columns]
+    cells = [[_terminal_cell(column, row) for column in columns] for row in board.rows]
+    widths = [max(len(line[position]) for line in (titles, *cells)) for position in range(len(titles))]
     least, most = METHOD_WIDTHS
     free = width - (sum(widths) - widths[1]) - len(TERMINAL_GAP) * (len(widths) - 1)
     widths[1] = max(least, min(most, widths[1], free))
     lines = [visible(board.title, width)]
-    for line in (TERMINAL_TITLES, ["─" * size for size in widths], *cells):
+    for line in (titles, ["─" * size for size in widths], *cells):
         lines += _terminal_lines(line, widths)
     return "\n".join([*lines, *_footnotes(board, width)])
 
 
-def _terminal_cells(row: Row) -> list[str]:
-    evidence = "" if row.evidence == "ranked" else "*" if row.evidence == "preliminary" else "!"
-    without = f" ({row.failed + row.unfinished})" if row.failed + row.unfinished else ""
-    return [
-        rank_text(row.rank) + evidence,
-        visible(row.entry.label) + SELECTION_SIGNS[row.entry.selection],
-        f"{row.top1.n}{without}",
-        _terminal_estimate(row.top1, percent),
-        _terminal_estimate(row.scratch_difference, points),
-        _terminal_estimate(row.kd_difference, points),
-        MISSING if row.retention is None else percent(row.retention),
-        *(_terminal_metric(row, key) for key in METRIC_COLUMNS),
-    ]
-
-
-def _terminal_metric(row: Row, key: str) -> str:
-    value = row.metrics[key]
-    return MISSING if value is None else FORMATS[METRICS[key].unit](value.mean)
-
-
-def _terminal_estimate(value: Estimate | None, text: Callable[[float], str]) -> str:
-    if value is None:
-        return MISSING
-    return text(value.mean) if value.half_width is None else f"{text(value.mean)} {half_width(value)}"
+def _terminal_cell(column: Column, row: Row) -> str:
+    cell = column.cell(row)
+    if column.key == "rank":
+        return cell.text + EVIDENCE_SIGNS.get(row.evidence, "!")
+    if column.key == "method":
+        return visible(cell.text) + SELECTION_SIGNS[row.entry.selection]
+    if column.key == "seeds":
+        return f"{cell.text} ({row.failed + row.unfinished})" if row.failed + row.unfinished else cell.text
+    return f"{cell.marked} {cell.note}".rstrip()
 
 
 def _terminal_lines(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
@@ -81,11 +62,13 @@ def _footnotes(board: Board, width: int) -> list[str]:
     rows = board.rows
     selections = {row.entry.selection for row in rows}
     possible = (
-        (True, "± half of the 95 % t interval; Δ in points, paired by seed; retention in %."),
+        (True, "± half of the 95 % t interval; Δ in points, with its simultaneous 95 % interval:"),
+        (True, f"{MARKS_EXPLAINED}."),
         (any(row.evidence == "preliminary" for row in rows), "* preliminary: 3 or 4 seeds."),
         (any(row.rank is None for row in rows), "! single run or too few runs (below 3 seeds): no rank."),
         (any(row.failed + row.unfinished for row in rows), "(n): runs of the method that failed or are unfinished."),
         ("best_on_validation" in selections, f"† {SELECTION_MARKS['best_on_validation']}."),
         ("best_on_test" in selections, f"‡ {SELECTION_MARKS['best_on_test']}."),
     )
-    return [*(text for shown, text in possible if shown), *(visible(note, width) for note in board.notes)]
+    power = textwrap.wrap(board.family.power(), width)
+    return [*power, *(text for shown, text in possible if shown), *(visible(note, width) for note in board.notes)]

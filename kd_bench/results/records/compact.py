@@ -5,10 +5,13 @@ from collections.abc import Collection
 from typing import Any
 
 from kd_bench.results.records.curves import history_sha256
+from kd_bench.results.records.directory import settings_text
 from kd_bench.results.records.measured import Metrics, SelectedMetrics, SplitMetrics
 from kd_bench.results.records.record import Record
 from kd_bench.results.records.supplement import Evaluation, supplemented
 
+# Fields in which copies of a run may differ; of the configuration the part that determines numbers is compared.
+_CIRCUMSTANCES = ("study", "config", "overrides", "code", "environment", "hardware", "times", "cost")
 REQUIRED = tuple(name for name, field in SplitMetrics.model_fields.items() if field.is_required())
 
 
@@ -59,11 +62,22 @@ def _required(split: SplitMetrics) -> SplitMetrics:
 
 
 def are_copies(records: Collection[Record]) -> bool:
-    """Tell whether all of these are one record, complete or published, however its configuration was asked for."""
+    """Tell whether all of these are one run: equal in what determines its numbers, and in the numbers.
+
+    Two studies that share a teacher or a scratch run may train it twice, at other times, on another machine, with other
+    choices of what to measure. Weights or predictions that differ in the last digits are another result.
+    """
+    left_out = {*_CIRCUMSTANCES, *(("full",) if any(each.full is None for each in records) else ())}
     published = any(record.hardware.host is None for record in records)
-    # Compared as text: NaN in a configuration is not equal to itself.
-    texts = {(shortened(each) if published else each).model_dump_json(exclude={"overrides"}) for each in records}
-    return len(texts) == 1
+    return len({_text_of(shortened(each) if published else each, left_out) for each in records}) == 1
+
+
+def _text_of(record: Record, left_out: set[str]) -> str:
+    """Write what copies share; as text, because NaN in a configuration is not equal to itself."""
+    exclude: dict[str, Any] = dict.fromkeys(left_out, True)
+    exclude["teacher"] = {"run_id", "source"}
+    exclude |= {} if "full" in left_out else {"full": {"latency"}}
+    return settings_text(record) + record.model_dump_json(exclude=exclude)
 
 
 def as_lines(model: Record | Evaluation) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from kd_bench.errors import IntegrityError
 from kd_bench.results.records.directory import file_name, published_path
+from kd_bench.results.records.reading import read_bytes
 from kd_bench.results.records.record import Record
 
 LARGEST = 2**29  # bytes of a table that is read; anybody may write one
@@ -71,8 +72,10 @@ def read_table(path: Path) -> dict[str, History]:
     Raises:
         IntegrityError: the file cannot be read or is no such table.
     """
+    if not path.exists():
+        raise IntegrityError(f"{path} is not there; it holds learning curves of published records")
     try:
-        with gzip.open(path) as file:
+        with gzip.open(io.BytesIO(read_bytes(path, LARGEST))) as file:
             content = file.read(LARGEST + 1)
         if len(content) > LARGEST:
             raise ValueError(f"it holds more than {LARGEST} bytes")
@@ -81,8 +84,6 @@ def read_table(path: Path) -> dict[str, History]:
         for run_id, *cells in rows:
             row = {name: float(cell) for name, cell in zip(columns, cells, strict=True) if cell}
             histories.setdefault(run_id, []).append(row)
-    except FileNotFoundError:
-        raise IntegrityError(f"{path} is not there; it holds learning curves of published records") from None
     except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:
         raise IntegrityError(f"{path} is damaged: {error}") from None
     return histories

@@ -1,19 +1,26 @@
 """The directory of a run: named by the fingerprint, held by one process at a time."""
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from kd_bench.errors import ConfigError, IntegrityError
+from kd_bench.results.records.fingerprint import SWITCHES
 from kd_bench.results.records.record import RECORD_FILE, Record, read_record
 from kd_bench.results.records.states import read_state
 
 WEIGHTS_FILE = "student.safetensors"
 HEAD_FILE = "head.safetensors"  # what a method adds to the student at test time
 PREDICTIONS_FILE = "predictions.safetensors"
+
+# The part of a configuration that determines numbers, but for the seed and the switches of the trainer.
+_DETERMINING = ("dataset", "student", "method", "recipe", "stage_pairs", "names", "tuning", "plugins")
 
 
 @contextmanager
@@ -63,12 +70,28 @@ def finished(directory: Path) -> Record | None:
     return read_record(path) if path.exists() else None
 
 
-def published_path(record: Record) -> Path:
-    """Return the place of a published record: ``<dataset>/<teacher>--<student>/<method>/seed<k>.json``."""
+def published_path(record: Record, apart: bool = False) -> Path:
+    """Return the place of a published record: ``<dataset>/<teacher>--<student>/<method>/seed<k>.json``.
+
+    Args:
+        apart: add a hash of the settings to the method, for a cell in which others stand already.
+    """
     teacher = record.teacher.name if record.teacher else "none"
     generation = f"-generation{record.method.generation}" if record.method.generation > 1 else ""
     parts = (record.dataset.name, f"{teacher}--{record.student.name}", f"{record.method.name}{generation}")
-    return Path(*(file_name(part) for part in parts), f"seed{record.seed}.json")
+    folder = Path(*(file_name(part) for part in parts))
+    suffix = f"-{hashlib.sha256(settings_text(record).encode()).hexdigest()[:8]}" if apart else ""
+    return folder.with_name(f"{folder.name}{suffix}") / f"seed{record.seed}.json"
+
+
+def settings_text(record: Record) -> str:
+    """Return as text what determines the numbers of a run beside its seed, as far as its record says it."""
+    config: dict[str, Any] = {name: record.config.get(name) for name in _DETERMINING}
+    trainer = record.config.get("trainer")
+    config["trainer"] = {name: trainer.get(name) for name in SWITCHES} if isinstance(trainer, dict) else None
+    weights = record.teacher and record.teacher.weights_sha256
+    before = [weights, *record.method.trained_from, record.method.generation]
+    return json.dumps([config, record.dataset.content_sha256, before], sort_keys=True)
 
 
 def file_name(text: str) -> str:

@@ -11,7 +11,7 @@ from kd_bench.config.schema import RunConfig
 
 # These change numbers. So do device and thread count, in the last digits: they belong to the machine, stand in the
 # record's `hardware`, and a run that moves to another machine stays the same run.
-_TRAINER_SWITCHES = ("precision", "channels_last")
+SWITCHES = ("precision", "channels_last")
 _LENGTH = 16
 
 
@@ -23,7 +23,7 @@ def determining(config: RunConfig) -> dict[str, Any]:
     one must not stand for a tuned one.
     """
     dump = config.recorded()
-    trainer = {name: dump["trainer"][name] for name in _TRAINER_SWITCHES}
+    trainer = {name: dump["trainer"][name] for name in SWITCHES}
     if config.trainer.devices > 1:  # each normalises its batches for itself
         trainer["devices"] = config.trainer.devices
     kept = {name: dump[name] for name in ("dataset", "student", "method", "recipe", "stage_pairs", "seed", "names")}

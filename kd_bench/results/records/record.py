@@ -14,21 +14,33 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from kd_bench.config.files import write_atomically
 from kd_bench.config.ranges import Count, Fraction, NonNegative, Selection
 from kd_bench.errors import IntegrityError
 from kd_bench.results.records.measured import FullEvaluation, Metrics, SelectedMetrics, Strict, TrainingCost
+from kd_bench.results.records.reading import read_text
 
 SCHEMA_VERSION: Literal[2] = 2
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 RECORD_FILE = "record.json"
+PUBLISHED_FILES = "seed*[0-9].json"  # not their supplements, seed0.evaluation.json
+YEARS = range(1900, 9000)  # times at the ends of the calendar cannot be converted
 
 # Anybody may write a record: boards divide such numbers, and other programs read no larger ones as whole.
 Size = Annotated[int, Field(ge=0, le=2**63 - 1)]
 RunId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _within_years(time: datetime) -> datetime:
+    if time.year not in YEARS:
+        raise ValueError(f"lies outside of the years {YEARS[0]} to {YEARS[-1]}")
+    return time
+
+
+Time = Annotated[datetime, AfterValidator(_within_years)]
 
 
 class DatasetInfo(Strict):
@@ -112,8 +124,8 @@ class Hardware(Strict):
 class Times(Strict):
     """When a run took place, and how long its parts took."""
 
-    started_at: datetime
-    finished_at: datetime
+    started_at: Time
+    finished_at: Time
     train_seconds: Annotated[NonNegative | None, Field(description="null if the network was trained elsewhere")]
     evaluation_seconds: NonNegative
     teacher_train_seconds: Annotated[
@@ -195,13 +207,11 @@ def parsed_record(path: Path) -> Record | list[str]:
     Raises:
         IntegrityError: the file cannot be read.
     """
+    text = read_text(path)
     try:
-        text = path.read_text(encoding="utf-8")
         record = Record.model_validate_json(text)
     except ValidationError as error:
         return problems_in(error)
-    except (OSError, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{path} cannot be read: {error}") from None
     twice = [] if _each_key_once(text, record) else _repeated_keys(text)
     return [f"{key}: stands twice in one object" for key in twice] or record
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kd_bench.config.files import write_atomically
 from kd_bench.errors import IntegrityError
+from kd_bench.results.records.reading import read_text
 
 if TYPE_CHECKING:
     from kd_bench.config.schema import RunConfig
@@ -75,8 +76,8 @@ def read_state(directory: Path) -> RunState:
     """
     path = directory / STATE_FILE
     try:
-        state = RunState.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
+        state = RunState.model_validate_json(read_text(path))
+    except ValidationError as error:
         raise IntegrityError(f"{path} is not a valid run state: {str(error).splitlines()[0]}") from None
     if state.state == "running" and state.host == socket.gethostname() and process_is_gone(state.pid):
         return state.model_copy(update={"state": "stale", "cause": f"process {state.pid} is gone"})

@@ -1,6 +1,6 @@
 """Measurements added to a finished run: ``evaluation.json`` beside its record, which itself never changes. No torch."""
 
-from datetime import datetime
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +10,17 @@ from kd_bench.config.files import write_atomically
 from kd_bench.errors import IntegrityError
 from kd_bench.results.records.differences import metric_differences
 from kd_bench.results.records.measured import FullEvaluation, Metrics, Strict
-from kd_bench.results.records.record import RECORD_FILE, CodeInfo, Environment, Hardware, Record, RunId, problems_in
+from kd_bench.results.records.reading import read_text
+from kd_bench.results.records.record import (
+    RECORD_FILE,
+    CodeInfo,
+    Environment,
+    Hardware,
+    Record,
+    RunId,
+    Time,
+    problems_in,
+)
 
 EVALUATION_FILE = "evaluation.json"
 
@@ -20,7 +30,7 @@ class Evaluation(Strict):
 
     schema_version: Literal[1] = 1
     run_id: RunId
-    evaluated_at: datetime
+    evaluated_at: Time
     code: CodeInfo
     environment: Environment
     hardware: Hardware
@@ -50,11 +60,9 @@ def read_evaluation(path: Path) -> Evaluation:
         IntegrityError: it cannot be read or is none.
     """
     try:
-        return Evaluation.model_validate_json(path.read_text(encoding="utf-8"))
+        return Evaluation.model_validate_json(read_text(path))
     except ValidationError as error:
         raise IntegrityError(f"{path} is not a valid evaluation: {'; '.join(problems_in(error))}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{path} cannot be read: {error}") from None
 
 
 def supplemented(record: Record, evaluation: Evaluation) -> Record:
@@ -81,7 +89,7 @@ def with_supplement(path: Path, record: Record) -> Record:
         IntegrityError: that file is no evaluation of this record; the message begins with its path.
     """
     beside = supplement_path(path)
-    if not beside.exists():
+    if not os.path.lexists(beside):
         return record
     try:
         return supplemented(record, read_evaluation(beside))

@@ -1,4 +1,4 @@
-"""Intervals, paired tests, rank bands and aggregates of results over seeds.
+"""Intervals, paired tests, simultaneous comparisons and aggregates of results over seeds.
 
 Everything here is a pure function of numbers; nothing imports torch. Accuracies come in and go out as fractions in
 [0, 1], never percent. Scores of a method are a mapping from seed to value, so that two methods can be compared on the

@@ -5,15 +5,18 @@ Scores are arrays (N, M): N seeds of each of M pairs or data sets, normalised so
 gap closed. Pairs that lack a seed are left out by the caller, never imputed.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtrit
 
 from kd_bench.results.statistics.intervals import CONFIDENCE
 
 TRIMMED = 0.25
 DRAWS = 2_000
+SMALLEST = 1e-9  # advantage of a teacher, by which a draw is divided
 
 Array = NDArray[np.float64]
 
@@ -72,8 +75,7 @@ def stratified_interval(
 ) -> tuple[float, float] | None:
     """Return the bootstrap interval of a statistic of arrays of scores, whose seeds are drawn anew, pair by pair.
 
-    Percentiles cover too little with few seeds, because the spread of n values drawn from n is smaller by (n - 1) / n
-    in variance. The interval is therefore widened about the statistic by √(n / (n - 1)), n the fewest seeds.
+    The interval is widened for few seeds (see ``_widened``).
 
     Returns:
         None with fewer than two seeds, which have no spread.
@@ -87,8 +89,57 @@ def stratified_interval(
     at_once = AT_ONCE.get(statistic)
     drawn = [statistic(*each) for each in zip(*many, strict=True)] if at_once is None else at_once(*many)
     center = statistic(*arrays)
+    return _widened(drawn, center, fewest, arrays[0].shape[1], confidence)
+
+
+def gap_interval(
+    gaps: ArrayLike,
+    scratch: Sequence[Sequence[float]],
+    teachers: Sequence[float],
+    confidence: float = CONFIDENCE,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """Return the bootstrap interval of the interquartile mean of the gap closed, with the noise of its zero, scratch.
+
+    The seeds of scratch are drawn anew for themselves: where they share noise with those of the method, the interval is
+    too wide rather than too narrow.
+
+    Args:
+        gaps: (N, M), (run - scratch) / (teacher - scratch) by the mean of scratch.
+        scratch: accuracies of all seeds of scratch on each of the M pairs.
+        teachers: accuracy of the teacher of each pair.
+
+    Returns:
+        None with fewer than two seeds of the method or of scratch on any pair.
+    """
+    scores, tops = _scores(gaps), np.asarray(teachers, dtype=np.float64)
+    fewest = min(len(scores), *map(len, scratch))
+    if fewest < 2:
+        return None
+    random = np.random.RandomState(seed)
+    (drawn,) = _drawn([scores], draws, random)
+    zeros = np.array([np.mean(values) for values in scratch])
+    choices = [random.randint(len(values), size=(draws, len(values))) for values in scratch]
+    redrawn = np.stack([np.asarray(z)[choice].mean(axis=1) for z, choice in zip(scratch, choices, strict=True)], axis=1)
+    runs = zeros + drawn * (tops - zeros)
+    advantages = np.maximum(tops - redrawn, SMALLEST)
+    rescaled = (runs - redrawn[:, None]) / advantages[:, None]
+    return _widened(_interquartile_means(rescaled), interquartile_mean(scores), fewest, len(tops), confidence)
+
+
+def _widened(
+    drawn: Array | list[float], center: float, fewest: int, pairs: int, confidence: float
+) -> tuple[float, float]:
+    """Return percentiles, widened about the statistic.
+
+    Percentiles cover too little with few seeds: the spread of n values drawn from n is smaller by (n - 1) / n in
+    variance, and it is an estimate. The factor √(n / (n - 1)) · t / z has the quantiles of Student's distribution with
+    M (n - 1) degrees of freedom and of the normal one, n the fewest seeds (Hesterberg 2015, arXiv:1411.5279).
+    """
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    wider = float(np.sqrt(fewest / (fewest - 1)))
+    quantile = (1 + confidence) / 2
+    wider = math.sqrt(fewest / (fewest - 1)) * float(stdtrit(pairs * (fewest - 1), quantile) / ndtri(quantile))
     return center + wider * (float(low) - center), center + wider * (float(high) - center)
 
 

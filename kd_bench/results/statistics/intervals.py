@@ -20,7 +20,7 @@ class Estimate:
 
     @property
     def half_width(self) -> float | None:
-        """Half the width of the interval; None where there is none."""
+        """Half the width of the interval, which is symmetric unless it is clipped; None where there is none."""
         return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
     @property
@@ -71,6 +71,14 @@ def estimate(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimat
     """
     low, high = t_interval(values, confidence) or (None, None)
     return Estimate(mean(values), low, high, len(values))
+
+
+def clipped(value: Estimate, least: float, most: float) -> Estimate:
+    """Cut the interval of a bounded quantity, such as an accuracy, to what it can be."""
+    if value.low is None or value.high is None:
+        return value
+    low, high = (least if value.low < least else value.low), (most if value.high > most else value.high)
+    return Estimate(value.mean, low, high, value.n)
 
 
 def sampling_half_width(accuracy: float, samples: int, confidence: float = CONFIDENCE) -> float | None:

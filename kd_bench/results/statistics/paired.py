@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import bdtr, stdtr
 
 from kd_bench.results.statistics.intervals import CONFIDENCE, Estimate, estimate, mean, standard_error
+from kd_bench.results.statistics.ranking import MINIMUM_RANKED
 
 DRAWS = 10_000
 ROUNDING = 1e-12  # differences of fractions that are closer together are equal
@@ -36,11 +37,11 @@ def paired_estimate(scores: Scores, baseline: Scores, confidence: float = CONFID
 def paired_p_value(scores: Scores, baseline: Scores) -> float | None:
     """Return the two-sided p value of the paired t test: 2 · P(T(n - 1) <= -|t|), t = mean difference / (s / √n).
 
-    ``None`` below two shared seeds, and where all differences are equal: their spread is unknown then (see
+    ``None`` below three shared seeds, and where all differences are equal: their spread is unknown then (see
     ``paired_estimate``). Where all of them are 0 it is 1.
     """
     differences = paired_differences(scores, baseline)
-    if len(differences) < 2:
+    if len(differences) < MINIMUM_RANKED:
         return None
     if _all_equal(differences):
         return 1.0 if abs(differences[0]) <= ROUNDING else None

@@ -1,48 +1,17 @@
-"""Power: the differences that a number of seeds can show at all, and whether a published number has been reproduced."""
+"""Equivalence: whether a published number has been reproduced."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.special import nctdtr, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
 
 from kd_bench.results.statistics.intervals import Estimate, mean, standard_error
 
 SIGNIFICANCE = 0.05
-POWER = 0.8
 
 Verdict = Literal["reproduced", "below", "above", "inconclusive"]
-
-
-def minimum_detectable_difference(
-    deviation: float, seeds: int, paired: bool = False, power: float = POWER, significance: float = SIGNIFICANCE
-) -> float | None:
-    """Return the true difference of two means that a two-sided t test finds with probability ``power``.
-
-    The unit is that of ``deviation``. A smaller difference may be there without being found. The solution comes from
-    bisection on the power of the noncentral t distribution.
-
-    Args:
-        deviation: standard deviation over seeds of each method, or of the differences where ``paired``.
-        seeds: number of seeds of each method; the result is None below two.
-    """
-    if seeds < 2:
-        return None
-    degrees = seeds - 1 if paired else 2 * (seeds - 1)
-    scale = math.sqrt((1 if paired else 2) / seeds)
-    critical = float(stdtrit(degrees, 1 - significance / 2))
-
-    def found(effect: float) -> float:
-        return float(1 - nctdtr(degrees, effect, critical) + nctdtr(degrees, effect, -critical))
-
-    low, high = 0.0, 1.0
-    while found(high) < power:
-        low, high = high, 2 * high
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if found(middle) < power else (low, middle)
-    return high * scale * deviation
 
 
 @dataclass(frozen=True)

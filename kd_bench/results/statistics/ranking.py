@@ -1,10 +1,9 @@
-"""Claims about methods on one board: evidence, ties, rank bands, the share of the gap that is closed."""
+"""Claims that a number of seeds can carry, and the share of the gap to the teacher that a student closes."""
 
 from collections.abc import Sequence
 from typing import Literal
 
-from kd_bench.results.statistics.intervals import estimate, mean, t_interval
-from kd_bench.results.statistics.paired import Scores, paired_estimate
+from kd_bench.results.statistics.intervals import estimate, mean
 
 MINIMUM_RANKED = 3
 MINIMUM_CLAIM = 5
@@ -41,32 +40,3 @@ def evidence(n: int) -> Evidence:
     if n >= MINIMUM_RANKED:
         return "preliminary"
     return "too few runs" if n == 2 else "single run" if n == 1 else "no runs"
-
-
-def indistinguishable(first: Scores, second: Scores) -> bool:
-    """Return whether two methods are tied at 95 %: nothing in their seeds tells their means apart.
-
-    With three or more shared seeds, the paired t interval of the difference contains 0. With fewer, or where all
-    differences are equal, the t intervals of the two means overlap; this is the more cautious of the two, and a method
-    without an interval ties with all.
-    """
-    paired = paired_estimate(first, second)
-    if paired is not None and paired.n >= MINIMUM_RANKED and paired.low is not None:
-        return paired.contains_zero
-    one, other = t_interval(list(first.values())), t_interval(list(second.values()))
-    return one is None or other is None or (one[0] <= other[1] and other[0] <= one[1])
-
-
-def rank_bands(scores: Sequence[Scores]) -> list[tuple[int, int]]:
-    """Rank with ties: return the first and the last rank of each method's band. ``scores`` come by descending mean.
-
-    The first method leads the first band. Each next one joins the band while it is ``indistinguishable`` from the
-    band's leader; the first that is not leads the next band. So (2, 4) is one of the ranks 2 to 4. Within a band the
-    order is that of the means and says nothing; the comparisons are not corrected for their number.
-    """
-    leaders: list[int] = []
-    for position, candidate in enumerate(scores):
-        if not leaders or not indistinguishable(scores[leaders[-1]], candidate):
-            leaders.append(position)
-    ends = [*leaders[1:], len(scores)]
-    return [(start + 1, end) for start, end in zip(leaders, ends, strict=False) for _ in range(start, end)]

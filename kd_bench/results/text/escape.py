@@ -5,9 +5,9 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from kd_bench.config.characters import is_hidden
+
 ELLIPSIS = "…"
-# Control characters, formats such as the right-to-left override, surrogates, private use, line separators.
-HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 MARKDOWN_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 # A spreadsheet runs a cell that starts with one of these; the last four are their full-width forms.
 FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
@@ -19,11 +19,7 @@ def visible(text: str, limit: int | None = None) -> str:
         text = text[: limit - 1] + ELLIPSIS
     if text.isprintable():  # nearly always, and much faster to find out
         return text
-    return "".join(_escaped(character) if _hidden(character) else character for character in text)
-
-
-def _hidden(character: str) -> bool:
-    return unicodedata.category(character) in HIDDEN_CATEGORIES
+    return "".join(_escaped(character) if is_hidden(character) else character for character in text)
 
 
 def _escaped(character: str) -> str:

@@ -56,6 +56,16 @@ def seconds(value: float | None) -> str:
     return f"{value:.1f}" if value < 100 else f"{value:.0f}" if value < 1e7 else f"{value:.2e}"
 
 
+def duration(seconds: float) -> str:
+    """Format a duration in the unit that suits it, such as ``31 min`` or ``608 days``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 6000:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 100 else f"{hours / 24:,.{1 if hours < 240 else 0}f} days"
+
+
 def decimal(value: float) -> str:
     """Format three decimals, or an exponent from 10,000 on."""
     return f"{value:.3f}".replace("-", MINUS) if abs(value) < 1e4 else f"{value:.2e}"

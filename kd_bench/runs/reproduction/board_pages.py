@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +16,7 @@ from kd_bench.results.leaderboard.pages.html import table as html_table
 from kd_bench.results.leaderboard.spreadsheet import cell_text
 from kd_bench.results.leaderboard.summary import VERSION_LINE
 from kd_bench.results.statistics.ranking import MINIMUM_CLAIM, MINIMUM_RANKED
-from kd_bench.results.text.escape import for_html, for_markdown
+from kd_bench.results.text.escape import for_html, for_markdown, visible
 from kd_bench.results.text.formats import MISSING, half_width, percent, points, points_interval
 from kd_bench.runs.reproduction.published import PublishedValue
 from kd_bench.runs.reproduction.tables import all_tables
@@ -56,6 +57,22 @@ def markdown(board: Board) -> str:
             lines += [*(f"- {for_markdown(note)}" for note in notes), ""]
     lines += ["## How to read this", "", *(f"- {for_markdown(text)}" for text in explanations(board))]
     return "\n".join([*lines, "", for_markdown(VERSION_LINE), ""])
+
+
+def plain(board: Board) -> str:
+    """Return the board as text for a terminal: the cells that were run, then how many were not."""
+    lines = [visible(board.table.title), visible(_summary(board)), ""]
+    for pair, rows in _sections(board):
+        if not (found := [row for row in rows if row.runs or row.notes]):
+            continue
+        cells = [list(COLUMNS), *([visible(text) for text in _texts(row)] for row in found)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        table = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in cells)
+        lines += [visible(pair), visible(_teacher(found)), *(row.rstrip() for row in table)]
+        lines += [*(f"- {visible(note)}" for note in _notes(found)), ""]
+    missing = Counter(line.cell.pair for line in board.lines if not line.runs)
+    lines += [f"not run: {visible(pair)}, {number} cell{'s' * (number > 1)}" for pair, number in missing.items()]
+    return "\n".join(lines)
 
 
 def html_page(board: Board) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from kd_bench.results.records.load import FAILED_STATES, Collection
+from kd_bench.results.checking.load import FAILED_STATES, Collection
 from kd_bench.results.records.record import Record
 from kd_bench.results.statistics.intervals import Estimate, estimate
 from kd_bench.results.statistics.power import Spread, Verdict, equivalence

@@ -23,6 +23,7 @@ from kd_bench.config.explain import explain
 from kd_bench.config.folders import check_folder
 from kd_bench.config.guard import check_composed
 from kd_bench.config.paths import CONF, EXPERIMENTS
+from kd_bench.config.plugins import look_in
 from kd_bench.errors import ConfigError, nearest
 from kd_bench.runs.studies.points import Composer
 from kd_bench.runs.studies.sweep import is_grid, is_in_this_process
@@ -87,6 +88,7 @@ def open_study(name: str, overrides: list[str]) -> Study:
     """
     folder = _folder(name)
     check_folder(folder)
+    look_in(folder)
     shared = [_SEARCH, *overrides]
     with composing(folder), _explained(overrides):
         base = hydra.compose("study", shared, return_hydra_config=True)

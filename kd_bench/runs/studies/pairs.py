@@ -1,21 +1,27 @@
 """The pairs of many runs, each built once. Needs torch."""
 
+import copy
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from omegaconf import DictConfig
 
-from kd_bench.config.check import check
-from kd_bench.config.schema import RunConfig
+from kd_bench.config.schema import MemberConfig, RunConfig, StudentConfig
+from kd_bench.data.batch import DataSpec
 from kd_bench.errors import ConfigError
+from kd_bench.models.factory import create_tap
+from kd_bench.models.features import FeatureTap
+from kd_bench.runs.lineage import completed
 from kd_bench.training.loop import torch_threads
 from kd_bench.training.pair import Pair, build
+
+NETWORKS_KEPT = 8  # with their weights; pairs that share them are mostly neighbours in a grid
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A run and its objects, which have no weights."""
+    """A run, and its objects without the networks but for a student that has no weights."""
 
     cfg: DictConfig
     config: RunConfig
@@ -23,7 +29,7 @@ class Checked:
 
 
 class Pairs:
-    """Builds the pair of each run, once for all its seeds, and keeps it without weights: hundreds fit into memory.
+    """Builds the pair of each run, once for all its seeds, and each of its networks once for all pairs.
 
     Args:
         device_here: whether this machine is the one that will train.
@@ -32,6 +38,7 @@ class Pairs:
     def __init__(self, device_here: bool = True) -> None:
         self._device_here = device_here
         self._built: dict[str, Pair | str] = {}
+        self._networks: dict[str, FeatureTap] = {}
 
     def checked(self, cfg: DictConfig) -> Checked:
         """Check a run and build its objects.
@@ -39,7 +46,7 @@ class Pairs:
         Raises:
             ConfigError: the run is refused.
         """
-        config = check(cfg)
+        config = completed(cfg)
         kind = key_of(config.model_copy(update={"seed": 0}).recorded())
         if kind not in self._built:
             self._built[kind] = self._pair_or_why_not(config)
@@ -51,13 +58,30 @@ class Pairs:
     def _pair_or_why_not(self, config: RunConfig) -> Pair | str:
         try:
             with torch_threads(1):  # networks see two images: other threads would cost more than they give
-                pair = build(config, self._device_here)
+                pair = build(config, self._device_here, create=self._network)
         except ConfigError as error:
             return str(error)
-        for part in (pair.student, pair.teacher, *pair.previous, pair.source, pair.method):
-            if part is not None:
-                part.to("meta")
-        return pair
+        pair.method.to("meta")
+        return replace(pair, student=_without_weights(pair.student), teacher=None, previous=[], source=None)
+
+    def _network(
+        self, key: str, config: MemberConfig | StudentConfig, spec: DataSpec, seed: int, load: bool
+    ) -> FeatureTap:
+        """Return a network as ``create_tap`` does, except for the seed of its weights."""
+        kind = key_of(key, config.model_dump(), asdict(spec), load)
+        tap = self._networks.pop(kind, None) or create_tap(key, config, spec, seed, load)
+        self._networks[kind] = tap
+        while len(self._networks) > NETWORKS_KEPT:
+            del self._networks[next(iter(self._networks))]
+        tap.requires_grad_(True)  # methods freeze what they replace
+        return copy.copy(tap)  # and a pair notes its pairing of stages on its student
+
+
+def _without_weights(tap: FeatureTap) -> FeatureTap:
+    """Return what a tap knows of its network, without the network."""
+    empty = copy.copy(tap)
+    empty._modules, empty._buffers = {}, {}
+    return empty
 
 
 def key_of(*parts: object) -> str:

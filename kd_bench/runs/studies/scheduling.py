@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from kd_bench.config.plugins import look_in, looked_in
 from kd_bench.errors import ConfigError, IntegrityError, Interrupted, KDBenchError, Preempted
 from kd_bench.results.records.states import State
 from kd_bench.runs.studies.grid import Study
@@ -75,14 +76,20 @@ def _context() -> Any:
 
 def _start(target: str, *arguments: Any) -> tuple[BaseProcess, Connection]:
     ours, theirs = multiprocessing.Pipe()
-    process = _context().Process(target=_enter, args=(target, theirs, *arguments))
+    process = _context().Process(target=_enter, args=(target, looked_in(), theirs, *arguments))
     process.start()
     theirs.close()
     return process, ours
 
 
-def _enter(target: str, connection: Connection, *arguments: Any) -> None:
-    """Call a function of the worker. Only the new process imports it, since it needs torch."""
+def _enter(target: str, folders: list[str], connection: Connection, *arguments: Any) -> None:
+    """Call a function of the worker. Only the new process imports it, since it needs torch.
+
+    Args:
+        folders: where this process looks for plugins.
+    """
+    for folder in folders:
+        look_in(folder)
     from kd_bench.runs.studies import worker
 
     getattr(worker, target)(connection, *arguments)
@@ -137,6 +144,9 @@ class Scheduler:
         Raises:
             Interrupted: SIGINT or SIGTERM came; the runs under way have been told to stop and can be resumed.
         """
+        for key, outcome in self.outcomes.items():
+            if outcome.state == "completed":
+                self.listen(self.tasks[key], outcome)
         try:
             with _noted_signals() as signals:
                 while not signals and (self._start_ready() or self.jobs):

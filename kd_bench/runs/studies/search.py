@@ -1,5 +1,6 @@
 """Searches for hyperparameters, by validation accuracy. The record of every trial has the budget of its search."""
 
+import itertools
 from pathlib import Path
 
 from hydra.conf import HydraConf
@@ -18,7 +19,7 @@ def check_search(config: DictConfig) -> list[list[str]]:
     """Refuse a search that minimises, or whose budget or space would be missing from the records of its trials.
 
     Returns:
-        Two points of its space, to be checked before a trial starts: the lower and the upper ends of all axes.
+        Points of its space, to be checked before a trial starts: the ends of intervals and every choice.
 
     Raises:
         ConfigError: names the key.
@@ -37,8 +38,9 @@ def check_search(config: DictConfig) -> list[list[str]]:
         wrong = axes[0].input_line if axes else "hydra.sweeper.params"
         raise ConfigError(f"{wrong}: is not recorded; {SPACE}")
     _check_budget(hydra, config.tuning.trials)
-    ends = [_ends(axis) for axis in _parsed([f"{key}={values}" for key, values in space.items()])]
-    return [[*hydra.overrides.task, *point] for point in zip(*ends, strict=True)]
+    values = [_values(axis) for axis in _parsed([f"{key}={axis}" for key, axis in space.items()])]
+    points = zip(*(itertools.islice(itertools.cycle(each), max(map(len, values))) for each in values), strict=True)
+    return [[*hydra.overrides.task, *point] for point in points]
 
 
 def _check_budget(hydra: HydraConf, trials: int) -> None:
@@ -70,15 +72,15 @@ def _parsed(lines: list[str]) -> list[Override]:
         raise ConfigError(f"tuning.space: {str(error).splitlines()[0]}") from error
 
 
-def _ends(axis: Override) -> tuple[str, str]:
-    """Return an axis at its first and at its last value."""
+def _values(axis: Override) -> list[str]:
+    """Return an axis at the ends of its interval or range, or at each of its choices."""
     key, value = axis.get_key_element(), axis.value()
     if isinstance(value, IntervalSweep):
-        return f"{key}={value.start}", f"{key}={value.end}"
+        return [f"{key}={value.start}", f"{key}={value.end}"]
     if not axis.is_sweep_override():
         raise ConfigError(f"tuning.space: {axis.input_line}: is one value; write interval(LOW, HIGH) or choice(A, B)")
-    values = list(axis.sweep_string_iterator())
-    return f"{key}={values[0]}", f"{key}={values[-1]}"
+    values = [f"{key}={each}" for each in axis.sweep_string_iterator()]
+    return values if axis.is_choice_sweep() else [values[0], values[-1]]
 
 
 def _container(node: DictConfig | None) -> dict[str, str]:

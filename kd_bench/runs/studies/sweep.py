@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 RAY = (".RayLauncher", ".RayAWSLauncher")
 ELSEWHERE = (".SlurmLauncher", *RAY)  # may start jobs on other machines
 POINTS_SHOWN = 5
+REFUSED_SHOWN = 10
 SECONDS_TO_BE_ENDED = 600.0  # that SLURM may take to end a job which it has queued again
 
 
@@ -125,7 +127,14 @@ def _check(config: DictConfig, points: dict[str, list[str]]) -> None:
         HydraConfig.instance().cfg = before
     wrong = [f"{label}: {problem}" for label, problem in problems.items() if problem]
     if wrong:
-        raise ConfigError(f"{len(wrong)} of {len(points)} points are wrong, none was started: {'; '.join(wrong)}")
+        raise ConfigError(
+            f"{len(wrong)} of {len(points)} points are wrong, none was started: {_some(wrong, REFUSED_SHOWN)}"
+        )
+
+
+@lru_cache(maxsize=1)  # points with the same choices share Hydra's part
+def _of_hydra(part: Any) -> str | None:
+    return next(problems(part), None)
 
 
 def _problem(composer: Composer, pairs: "Pairs", point: list[str]) -> str | None:
@@ -133,7 +142,7 @@ def _problem(composer: Composer, pairs: "Pairs", point: list[str]) -> str | None
     application = GlobalHydra.instance().hydra
     try:
         cfg = composer(point)
-        if problem := next(problems(HydraConfig.instance().cfg), None):  # type: ignore[arg-type]  # Hydra types it as its schema
+        if problem := _of_hydra(HydraConfig.instance().cfg):
             return problem
         pairs.checked(cfg)
     except ConfigError as error:
@@ -206,9 +215,9 @@ def _outcomes(folder: Path) -> dict[int, dict[str, Any]]:
     return {number: json.loads(path.read_text(encoding="utf-8")) for number, path in sorted(files.items())}
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f"; and {len(names) - POINTS_SHOWN} more" if len(names) > POINTS_SHOWN else ""
-    return "; ".join(names[:POINTS_SHOWN]) + more
+def _some(names: Sequence[str], shown: int = POINTS_SHOWN) -> str:
+    more = f"; and {len(names) - shown} more" if len(names) > shown else ""
+    return "; ".join(names[:shown]) + more
 
 
 def _words(error: Exception | None) -> str:

@@ -21,6 +21,7 @@ class Task:
         after: keys of the runs that it learns from.
         run_id: None as long as one of those is not finished.
         done: whether its record exists.
+        top1: on the test split, of a finished run that has left nothing to put in order.
         seconds: estimated duration of its training.
         refused: why its configuration is refused, if it is; it will not run then.
     """
@@ -32,6 +33,7 @@ class Task:
     after: tuple[str, ...] = ()
     run_id: str | None = None
     done: bool = False
+    top1: float | None = None
     seconds: float | None = None
     refused: str = ""
 
@@ -52,6 +54,8 @@ class Outcome:
 
 def first_outcome(task: Task) -> Outcome:
     """Return the outcome of a task before anything has run."""
+    if task.top1 is not None:
+        return Outcome("completed", run_id=task.run_id, top1=task.top1)
     return Outcome("refused" if task.refused else "waiting", task.refused, task.run_id)
 
 

@@ -1,7 +1,11 @@
 """Image files of all kinds to uint8 RGB of one size, against Pillow and a slow formula."""
 
 import io
+import os
 import struct
+import subprocess
+import sys
+import threading
 import zlib
 
 import numpy as np
@@ -10,7 +14,9 @@ import torch
 from PIL import Image
 
 from data.formats import encoded, pixels
-from kd_bench.data.reading.decoding import Fit, decode
+from kd_bench.data.reading import decoding
+from kd_bench.data.reading.archives import read_file
+from kd_bench.data.reading.decoding import MOST_PIXELS, Fit, decode
 
 SAME = Fit(20, 30, "never")
 
@@ -58,14 +64,24 @@ def test_cmyk_photographs_become_rgb():
 
 def png16(grey: np.ndarray) -> bytes:
     """A 16-bit grey PNG by its specification: big-endian values, each row with filter 0."""
+    height, width = grey.shape
+    return png(height, width, zlib.compress(b"".join(b"\0" + row.astype(">u2").tobytes() for row in grey)))
+
+
+def png(height: int, width: int, compressed: bytes) -> bytes:
+    """A 16-bit grey PNG of rows that are compressed already."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    height, width = grey.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in grey)
     header = struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", compressed) + chunk(b"IEND", b"")
+
+
+def black(side: int) -> bytes:
+    """A whole PNG of black pixels, a thousandth of the size that it has in memory; made row by row."""
+    packer, row = zlib.compressobj(), bytes(1 + 2 * side)
+    return png(side, side, b"".join(packer.compress(row) for _ in range(side)) + packer.flush())
 
 
 def test_16_bit_grey_values_are_scaled_not_clipped():
@@ -150,12 +166,9 @@ def test_shrinking_averages():
 # --- Refused ---
 
 
-def bomb() -> bytes:
-    """20,000 x 20,000 pixels in a few bytes."""
-    content = bytearray(png16(np.zeros((1, 1), np.uint16)))
-    content[16:24] = struct.pack(">II", 20_000, 20_000)
-    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-    return bytes(content)
+def bomb(side: int) -> bytes:
+    """So many pixels in a few bytes."""
+    return png(side, side, zlib.compress(bytes(3)))
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n(touch) system\n"
@@ -167,7 +180,9 @@ BAD = {
     "a jpeg without its end": (encoded(PHOTO, "JPEG")[:-30], "truncated"),
     "head of a jpeg": (encoded(PHOTO, "JPEG")[:300], "Truncated"),
     "half a png": (encoded(PHOTO)[:500], "truncated"),
-    "bomb": (bomb(), "decompression bomb"),
+    "bomb": (bomb(20_000), "decompression bomb"),
+    "larger bomb": (bomb(30_000), "decompression bomb"),
+    "smaller bomb": (bomb(9_000), "^has 9000x9000 pixels, more than the 80,000,000 allowed$"),
 }
 
 
@@ -182,3 +197,86 @@ def test_what_cannot_be_read_is_refused(name):
 def test_another_size_is_refused_where_none_is_allowed():
     with pytest.raises(ValueError, match=r"^is 20x30, not 30x20$"):
         decode(encoded(PHOTO), Fit(30, 20, "never"))
+
+
+# --- Memory ---
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from kd_bench.data.reading.decoding import Fit, decode
+
+def megabytes():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+content, before = Path(sys.argv[1]).read_bytes(), megabytes()
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+try:
+    shape = decode(content, Fit(8, 8, "crop")).shape
+except ValueError as error:
+    shape = error
+print(f"{megabytes() - before:.0f} {shape}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("side", "most", "says"),
+    [(8_900, 9 * 8_900**2 / 1e6, "torch.Size([3, 8, 8])"), (13_000, 10, "has 13000x13000 pixels, more than the")],
+    ids=["the largest allowed", "of 7 GB before there was a limit"],
+)
+def test_an_image_takes_nine_bytes_a_pixel_or_nothing(tmp_path, side, most, says):
+    (tmp_path / "black.png").write_bytes(black(side))
+    assert (tmp_path / "black.png").stat().st_size < 350_000
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, tmp_path / "black.png"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    megabytes, _, shape = done.stdout.partition(" ")
+    assert shape.startswith(says)
+    assert int(megabytes) <= most
+
+
+def test_a_process_decodes_no_more_pixels_at_once_than_its_budget(monkeypatch):
+    content, plain = encoded(PHOTO), decoding._plain
+    monkeypatch.setattr(decoding, "_IN_FLIGHT", decoding._InFlight(2 * 20 * 30 + 1))
+    inside, most, two, guard = [0], [0], threading.Event(), threading.Lock()
+
+    def watched(image):
+        with guard:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            if inside[0] == 2:
+                two.set()
+        assert two.wait(10)  # two do go in together
+        try:
+            return plain(image)
+        finally:
+            with guard:
+                inside[0] -= 1
+
+    monkeypatch.setattr(decoding, "_plain", watched)
+    threads = [threading.Thread(target=decode, args=(content, SAME)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads)
+    assert most == [2]
+
+
+def test_an_image_that_fails_gives_its_budget_back():
+    for _ in range(2):
+        with pytest.raises(ValueError, match="truncated"):
+            decode(png(8_000, 8_000, zlib.compress(bytes(100))), Fit(8, 8))
+    assert decoding._IN_FLIGHT._left == MOST_PIXELS
+
+
+def test_only_regular_files_of_a_sensible_size_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ValueError, match=r"^is no regular file$"):
+        read_file(tmp_path / "pipe.png")
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ValueError, match=r"^is larger than 256 MiB$"):
+        read_file(tmp_path / "huge.png")

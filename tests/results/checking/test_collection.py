@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from kd_bench.cli.main import main
 from kd_bench.config.files import file_sha256
+from kd_bench.evaluation.evaluate import metrics_of
+from kd_bench.evaluation.predictions import load_predictions
 from kd_bench.results.publish import publish
 from kd_bench.results.records.command import to_record
 from kd_bench.results.records.curves import as_table, history_sha256, read_table
@@ -141,8 +143,15 @@ def test_forged_predictions_are_named_although_their_hash_fits(runs, kind):
 
 
 def test_two_records_of_one_run_conflict(runs, content):
-    other = save(changed(content, "hardware/host", "elsewhere"), runs / "copy" / "record.json")
+    other = save(changed(content, "student/weights_sha256", "0" * 64), runs / "copy" / "record.json")
     assert f"run_id={content['run_id']}: is also that of another record, {other}" in problems(checked(runs))
+
+
+def test_a_run_that_two_studies_trained_each_is_no_conflict(runs, content):
+    changed(content, "hardware/host", "elsewhere")
+    changed(content, "times/evaluation_seconds", 9.0)
+    save(content, runs / "copy" / content["run_id"] / "record.json")
+    assert tiers(checked(runs)) == {"checked": 5, "local": 1}
 
 
 def test_an_identical_copy_is_no_conflict(runs):
@@ -180,6 +189,48 @@ def test_the_run_that_a_chain_learned_from_is_part_of_its_id(runs):
     assert any("are those of run" in problem for problem in found[0].problems)
 
 
+def with_predictions(runs, method, seed, change) -> dict:
+    """The record of a run, with other predictions whose hash and metrics fit."""
+    folder = folder_of(runs, method, seed)
+    arrays = {name: values.clone() for name, values in load_file(folder / "predictions.safetensors").items()}
+    change(arrays)
+    save_file(arrays, folder / "predictions.safetensors")
+    content = json.loads((folder / "record.json").read_text())
+    content["artifacts"]["predictions.safetensors"] = file_sha256(folder / "predictions.safetensors")
+    epochs = {rule: each["epoch"] for rule, each in content["metrics"].items() if each}
+    computed = metrics_of(load_predictions(folder / "predictions.safetensors"), epochs)
+    content["metrics"] = json.loads(computed.model_dump_json())
+    if content["teacher"]:
+        right = (arrays["test/teacher"].argmax(1) == arrays["test/targets"]).double().mean()
+        content["teacher"]["test_top1"] = float(right)
+    save(content, folder / "record.json")
+    return content
+
+
+def test_labels_made_of_the_answers_contradict_those_of_other_runs(runs):
+    """Every answer is right by such labels. Nothing says which side has the true ones, so both are named."""
+    content = with_predictions(
+        runs, "kd", 1, lambda arrays: arrays.update({"test/targets": arrays["test/last"].argmax(1)})
+    )
+    assert content["metrics"]["last"]["test"]["top1"] == 1.0
+    found = {one.record.run_id: one for one in checked(runs)}
+    named = [run_id for run_id, one in found.items() if any("test/targets are" in each for each in one.problems)]
+    assert sorted(named) == sorted(found)
+    assert tiers(found.values()) == {"damaged": 5}
+
+
+def test_other_answers_of_the_teacher_contradict_its_own_run(runs):
+    """The teacher's run is at hand, so that the forged record alone is named."""
+    forged = with_predictions(runs, "kd", 1, lambda arrays: arrays.update({"test/teacher": -arrays["test/teacher"]}))
+    found = {one.record.run_id: one for one in checked(runs)}
+    assert {run_id for run_id, one in found.items() if one.problems} == {forged["run_id"]}
+    problems_of_it = found[forged["run_id"]].problems
+    assert any(each.startswith("predictions: test/teacher is ") for each in problems_of_it)
+    assert any(
+        each.startswith("teacher.test_top1=") and "the run of the teacher itself" in each for each in problems_of_it
+    )
+
+
 # --- Places ---
 
 
@@ -201,9 +252,9 @@ def test_a_published_record_stands_where_its_contents_say(content, tmp_path, pat
 
 def test_good_records_are_exit_code_0_and_one_line_each(trained_runs, capsys):
     assert main(["check", str(trained_runs)]) == 0
-    *lines, last = capsys.readouterr().out.splitlines()
+    *lines, last, meaning = capsys.readouterr().out.splitlines()
     assert sorted(lines) == sorted(f"{path}: checked" for path in trained_runs.glob("*/record.json"))
-    assert last == "5 records: 5 checked"
+    assert (last, meaning) == ("5 records: 5 checked", "checked: the metrics follow from the predictions at hand")
 
 
 def test_damage_is_exit_code_4_with_every_problem_of_every_record(content, tmp_path, capsys):

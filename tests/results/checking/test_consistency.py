@@ -86,7 +86,6 @@ LIES = [
     # Texts, names of files, numbers.
     ("method/paper", "a\nb", "method.paper='a\\nb': has hidden characters"),
     ("recipe", "abc\u202edef", "recipe='abc\\u202edef': has hidden characters"),
-    ("dataset/class_names/0", "\x1b[31m", "dataset.class_names[0]='\\x1b[31m': has hidden characters"),
     ("hardware/host", "x" * 501, "hardware.host: is a text of 501 characters; at most 500"),
     ("environment/packages", {"to\u200brch": "1"}, "its name has hidden characters"),
     ("artifacts", {"../../x": "0" * 64}, "artifacts.'../../x': must name a file beside the record"),
@@ -97,13 +96,11 @@ LIES = [
     ("student/parameters", 2**63, "student.parameters: Input should be less than or equal to 9223372036854775807"),
     ("times/resumed", 10**400, "times.resumed: is a number of 401 digits; at most 9223372036854775807"),
     # Times and origin.
-    ("times/started_at", "2999-01-01T00:00:00Z", "times.started_at=2999-01-01T00:00:00+00:00: is after finished_at="),
-    ("times/finished_at", "2999-01-01T00:00:00", "times.finished_at=2999-01-01T00:00:00+00:00: is in the future"),
-    ("times/train_seconds", 1e6, "times.train_seconds=1000000: the whole run took "),
+    ("times/started_at", "9999-12-31T23:59:59-14:00", "times.started_at: Value error, lies outside of the years 1900"),
+    ("times/train_seconds", 1e308, "times.train_seconds=1e+308: is more than single precision holds"),
     ("times/train_seconds", None, "imported_from=None: but times.train_seconds=None"),
     ("imported_from", "best.pth", "imported_from='best.pth': but times.train_seconds="),
     ("teacher/source", "elsewhere", "teacher.source='elsewhere': but teacher.run_id="),
-    ("code", {"version": "0.1.0", "commit": "0" * 40, "dirty": None}, "code.commit='00000"),
 ]
 
 
@@ -124,15 +121,25 @@ def test_a_history_that_tells_another_story_is_named(content, tmp_path, rule, ex
 
 
 def test_all_lies_are_listed_at_once(content, tmp_path):
-    for key, value in ((f"{LAST}/test/nll", 0.1), ("recipe", "long"), ("times/train_seconds", 1e6)):
+    for key, value in ((f"{LAST}/test/nll", 0.1), ("recipe", "long"), ("times/train_seconds", 1e308)):
         changed(content, key, value)
     starts = {problem.split("=")[0] for problem in problems_of(content, tmp_path)}
     assert starts == {"metrics.last.test.nll", "recipe", "times.train_seconds"}
 
 
-def test_letters_that_need_joiners_are_no_hidden_characters(content, tmp_path):
-    content["dataset"]["class_names"][0] = "می\u200cخواهم"
-    assert problems_of(content, tmp_path) == []
+HONEST = {
+    "a clock that was set back": ("times/started_at", "2999-01-01T00:00:00Z"),
+    "a clock that is wrong": ("times/finished_at", "2999-01-01T00:00:00"),
+    "seconds that the clock does not confirm": ("times/train_seconds", 1e6),
+    "git was too slow to tell": ("code", {"version": "0.1.0", "commit": "0" * 40, "dirty": None}),
+    "a name with hidden characters": ("dataset/class_names/0", "\x1b[31m\u202e"),
+    "letters that need joiners": ("dataset/class_names/0", "می\u200cخواهم"),
+}
+
+
+@pytest.mark.parametrize("what", HONEST)
+def test_what_is_odd_and_may_be_true_is_no_damage(content, tmp_path, what):
+    assert problems_of(changed(content, *HONEST[what]), tmp_path) == []
 
 
 def test_a_method_from_a_plugin_is_neither_imported_nor_refused(content, tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ FULL = {
 
 
 def problems(*changes, **of_record):
-    content = record_content(**of_record) | {"full": json.loads(json.dumps(FULL))}
+    content = record_content(samples=400, **of_record) | {"full": json.loads(json.dumps(FULL))}
     for key, value in changes:
         changed(content["full"], key, value)
     return full_problems(Record.model_validate(content, strict=False))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
-from support.records import record_content
+from support.records import record_content, split_metrics
 
 from kd_bench.results.records.record import Record
 
@@ -27,12 +27,13 @@ def save_run(
 ) -> Record:
     """A run of these predictions in ``folder / run id``; ``best``: other predictions, of the epoch best on test."""
     best = kwargs.pop("best", None)
-    content = record_content(method, seed, float(np.mean(predicted == TARGETS)), **kwargs)
+    content = record_content(method, seed, float(np.mean(predicted == TARGETS)), samples=SAMPLES, **kwargs)
     content["study"] = study
     tensors = {"test/last": _logits(predicted), "test/targets": TARGETS}
     if best is not None:
         content["metrics"]["best_on_test"] = json.loads(json.dumps(content["metrics"]["last"]))
-        content["metrics"]["best_on_test"]["test"]["top1"] = float(np.mean(best == TARGETS))
+        top1, teacher = float(np.mean(best == TARGETS)), content["teacher"] and content["teacher"]["test_top1"]
+        content["metrics"]["best_on_test"]["test"] = split_metrics(top1, teacher, SAMPLES)
         tensors["test/best_on_test"] = _logits(best)
     run = folder / content["run_id"]
     run.mkdir(parents=True)

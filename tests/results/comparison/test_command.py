@@ -42,18 +42,18 @@ def test_the_text_has_difference_interval_claim_flips_classes_and_cost(folder, c
     expected = scipy.stats.ttest_rel(scores[1], scores[0])
     low, high = expected.confidence_interval(0.95)
     assert lines[0] == "shapes wide--narrow: dkd against kd"
-    assert lines[1] == "  seeds     0, 1, 2, 3, 4; last epoch"
+    assert lines[1] == "  seeds:    0, 1, 2, 3, 4; last epoch"
     assert lines[2] == (
-        f"  top-1     {100 * np.mean(scores[0]):.2f} % → {100 * np.mean(scores[1]):.2f} %: "
+        f"  top-1:    {100 * np.mean(scores[0]):.2f} % → {100 * np.mean(scores[1]):.2f} %: "
         f"{points(np.mean(scores[1]) - np.mean(scores[0]))} points [{points(low)}, {points(high)}], "
-        "p < 0.001 (paired t)"
+        "p < 0.001 (simultaneous over the 2 methods of the board)"
     )
-    assert lines[3] == "  claim     dkd is better"
+    assert lines[3] == "  verdict:  dkd is better"
     lost = 100 * np.mean([(a == TARGETS) & (b != TARGETS) for a, b in zip(first, second, strict=True)])
-    assert lines[4].startswith(f"  flips     {lost:.2f} % of the images lost, ")
+    assert lines[4].startswith(f"  flips:    {lost:.2f} % of the images lost, ")
     assert lines[4].endswith("; McNemar p < 0.001 for these networks")
-    assert lines[5].startswith("  classes   4 of 4 differ (McNemar, false discovery rate 5 %): ")
-    assert lines[6] == "  cost      parameters × 1, MACs × 1, training time × 1.5"
+    assert lines[5].startswith("  classes:  4 of 4 differ (McNemar, false discovery rate 5 %): ")
+    assert lines[6] == "  cost:     parameters × 1, MACs × 1, training time × 1.5"
     assert len(lines) == 7
 
 
@@ -64,8 +64,8 @@ def test_json_has_the_same_numbers_in_full(folder, capsys):
     (found,) = json.loads(shown)["comparisons"]
     assert code == 0
     assert set(found) == {
-        "title", "names", "seeds", "left_out", "selection", "evidence", "differing", "top1", "difference", "p_value",
-        "adjusted_p_value", "flips", "classes", "cost", "claim",
+        "title", "names", "seeds", "left_out", "selection", "evidence", "differing", "top1", "board_methods",
+        "difference", "p_value", "adjusted_p_value", "flips", "classes", "cost", "claim",
     }  # fmt: skip
     assert found["difference"]["mean"] == pytest.approx(np.mean(second == TARGETS) - np.mean(first == TARGETS))
     assert found["flips"]["lost"] == np.mean((first == TARGETS) & (second != TARGETS))
@@ -75,20 +75,20 @@ def test_json_has_the_same_numbers_in_full(folder, capsys):
 def test_one_seed_and_zero_in_the_interval_claim_nothing(folder, capsys):
     save_records([make_record("kd", 0, 0.7), make_record("dkd", 0, 0.9)], folder / "runs")
     shown = compare(capsys, "kd", "dkd")[1]
-    assert "seeds     0; single run; last epoch" in shown
+    assert "seeds:    0; single run; last epoch" in shown
     assert "+20.00 points (one seed: no interval)\n" in shown
-    assert "claim     none, that takes 3 seeds or more" in shown
-    assert "flips     – (not all runs have their predictions here)" in shown
+    assert "verdict:  no difference shown (that takes 3 seeds) with 1 seed" in shown
+    assert "flips:    – (not all runs have their predictions here)" in shown
     save_records(seeds_of("nst", [0.75, 0.76, 0.77]) + seeds_of("pkt", [0.80, 0.81, 0.82]), folder / "alike")
     shown = compare(capsys, "nst", "pkt", "--records", "alike")[1]
     assert "+5.00 points (all seeds differ alike: no interval)\n" in shown
-    assert "claim     none, these seeds do not tell them apart" in shown
+    assert "verdict:  no difference shown with 3 seeds" in shown
     save_records([*seeds_of("at", [0.7, 0.72, 0.74]), *seeds_of("rkd", [0.74, 0.71, 0.75])], folder / "more")
     shown = compare(capsys, "at", "rkd", "--records", "more")[1]
-    assert "claim     none, these seeds do not tell them apart" in shown
+    assert "verdict:  no difference shown with 3 seeds" in shown
     save_records(seeds_of("sp", [0.80, 0.83, 0.84]), folder / "more")
     shown = compare(capsys, "at", "sp", "--records", "more")[1]
-    assert "claim     sp is better (preliminary: 3 seeds)" in shown
+    assert "verdict:  sp is better (preliminary: 3 seeds)" in shown
 
 
 def test_two_folders_are_two_studies_and_what_differs_is_told(folder, capsys):
@@ -98,7 +98,7 @@ def test_two_folders_are_two_studies_and_what_differs_is_told(folder, capsys):
     code, shown = compare(capsys, "short", "long/")
     assert code == 0
     assert shown.startswith("shapes wide--narrow kd: long/ against short\n")
-    assert "  differ    epochs 30 → 60\n" in shown
+    assert "  differ:   epochs 30 → 60\n" in shown
     assert "preliminary; last epoch" in shown  # although one of them selected on the test split
 
 
@@ -111,7 +111,7 @@ def test_several_comparisons_are_corrected_for_their_number(folder, capsys):
     shown = compare(capsys, "a", "b")[1]
     assert shown.count(" against ") == 2
     p_value = scipy.stats.ttest_rel([0.75, 0.76, 0.755], [0.70, 0.71, 0.715]).pvalue
-    assert f"p = {p_value:.3f} (paired t), {2 * p_value:.3f} for all comparisons here (Holm)" in shown
+    assert f"p = {p_value:.3f} (paired t, without a board), {2 * p_value:.3f} for all" in shown
 
 
 def test_hostile_names_are_shown_in_one_line(folder, capsys):

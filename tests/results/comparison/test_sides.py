@@ -6,8 +6,8 @@ import pytest
 from support.records import make_record, record_content, save_records, seeds_of
 
 from kd_bench.errors import ConfigError, IntegrityError, NotEnoughEvidence
+from kd_bench.results.checking.load import Collection, Rejected
 from kd_bench.results.comparison.sides import Couple, Setting, couples, find_side
-from kd_bench.results.records.load import Collection, Rejected
 from kd_bench.results.records.record import Record
 
 

@@ -122,14 +122,13 @@ def test_columns_are_chosen_and_remembered(page, folder):
         "[...document.querySelectorAll('{} th[data-key]')].filter(th => th.checkVisibility()).map(th => th.dataset.key)"
     )
     keys = page.run(visible.format(TABLE))
-    assert {"ece", "scaled_ece", "parameters"} <= set(keys)
-    assert "brier" not in keys
+    assert keys == ["rank", "method", "seeds", "top1", "kd_difference", "kd_p", "gap_closed", "train_seconds"]
     page.click(".columns summary")
     page.click("#show-brier")
-    page.click("#show-ece")
+    page.click("#show-kd_p")
     changed = page.run(visible.format(TABLE))
-    assert set(changed) == {*keys, "brier"} - {"ece"}
-    assert address(page) == "#hide=ece&show=brier"
+    assert set(changed) == {*keys, "brier"} - {"kd_p"}
+    assert address(page) == "#hide=kd_p&show=brier"
     page.open(page.run("location.href"))
     assert page.run(visible.format(TABLE)) == changed
 
@@ -151,13 +150,13 @@ def test_the_plot_changes_its_axis_and_its_front_follows_the_filter(page):
 
 
 def test_everything_works_with_the_keyboard(page):
-    page.run(f"document.querySelector('{TABLE} th[data-key=nll] button').focus()")
+    page.run(f"document.querySelector('{TABLE} th[data-key=gap_closed] button').focus()")
     page.press("Enter", 13, "\r")
-    assert sorts(page) == [["nll", "ascending"]]
+    assert sorts(page) == [["gap_closed", "descending"]]
     outline = page.run("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
     page.press("Tab", 9)
-    assert page.run("document.activeElement.closest('th').dataset.key") == "negative_flips"
+    assert page.run("document.activeElement.closest('th').dataset.key") == "train_seconds"
 
 
 def test_screen_readers_get_names_for_tables_plots_and_fields(page):
@@ -229,3 +228,29 @@ def test_a_seed_leads_to_the_page_of_its_run_and_that_back(page):
     assert page.run("document.querySelectorAll('svg[role=img]').length") == 4
     page.follow("header a")
     assert page.run("document.querySelector('h1').innerText") == "kd_bench leaderboard"
+
+
+def test_a_button_chooses_the_columns_of_a_question_and_the_address_keeps_them(page):
+    headers = f"[...document.querySelectorAll('{TABLE} th[data-key]')]"
+    visible = headers + ".filter(e => e.checkVisibility()).map(e => e.dataset.key)"
+    default = page.run(visible)
+    page.click(".presets button:nth-of-type(4)")
+    chosen = page.run(visible)
+    assert chosen[:5] == ["rank", "method", "seeds", "top1", "kd_difference"]
+    assert {"train_seconds", "parameters"} <= set(chosen)
+    assert "gap_closed" not in chosen
+    page.open(page.run("location.href"))
+    assert page.run(visible) == chosen
+    page.click(".presets button")
+    assert (page.run(visible), address(page)) == (default, "")
+
+
+def test_a_phone_shows_cards_and_folds_the_filters(page, folder):
+    page.size(390, 844, mobile=True)
+    page.open((folder / "index.html").as_uri())
+    cells = f"[...document.querySelector('{TABLE} tbody tr').cells].filter(e => e.checkVisibility())"
+    cells += ".map(e => e.className.split(' ')[0])"
+    assert page.run(cells) == ["in-rank", "in-method", "in-top1", "in-kd_difference"]
+    assert page.run("document.querySelector('form details').open") is False
+    table = f"document.querySelector('{TABLE}')"
+    assert page.run(f"{table}.parentElement.scrollWidth <= {table}.parentElement.clientWidth") is True

@@ -31,10 +31,19 @@ def test_a_table_holds_what_the_board_holds():
     header, kd, scratch, once = lines_of(
         leaderboard_of(seeds_of("scratch", SCRATCH), seeds_of("kd", KD), seeds_of("once", (0.9,)))
     )
-    assert header.startswith("Method & Seeds & Test top{-}1 \\% & $\\Delta$ scratch & $\\Delta$ KD & ")
-    assert kd.startswith("{\\textbf{kd}} & {5} & {\\textbf{73.90}} $\\pm$ 0.92 & {+3.10} [+2.82, +3.38] & {--} & ")
-    assert scratch.startswith("{scratch} & {5} & {70.80} $\\pm$ ")
-    assert once.startswith("{once} & {1} (single run) & {90.00} & ")
+    assert header.startswith("Rank & Method & Seeds & Test top{-}1 \\% & $\\Delta$ KD & p vs KD & ")
+    assert kd.startswith("{1} & {\\textbf{kd}} & {5} & {\\textbf{73.90}} $\\pm$ 0.92 & {--} & {--} & ")
+    assert scratch.startswith("{2} & {scratch} & {5} & {70.80} $\\pm$ ")
+    assert " & $\\bigtriangledown$ {$-$3.10} [$-$3.38, $-$2.82] & {\\textless{} 0.001} & " in scratch
+    assert once.startswith("{--} & {once} & {1} (single run) & {90.00} & ")
+
+
+@pytest.mark.parametrize(("rows", "environment"), [(29, "tabular"), (30, "longtable")])
+def test_long_boards_are_broken_over_pages(rows, environment):
+    text = latex(leaderboard_of(*(seeds_of(f"method{index}", KD[:1]) for index in range(rows))))
+    assert (text.count(f"\\begin{{{environment}}}"), text.count(f"\\end{{{environment}}}")) == (1, 1)
+    assert ("longtable}{" in text) == (environment == "longtable")
+    assert text.count("\\\\\n") == rows + (1 if environment == "tabular" else 2)  # with the header and a caption
 
 
 def test_only_significantly_best_rows_are_bold():
@@ -68,7 +77,9 @@ def test_hostile_names_compile(tmp_path):
     groups = [seeds_of(name, KD[:3], paper=name, options={"x": name}, dataset=name) for name in MORE_HOSTILE]
     many = [seeds_of("kd", KD[:1], student=f"student{index}") for index in range(60)]
     tables = latex(hostile_leaderboard()) + latex(leaderboard_of(*groups, *many))
-    document = f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}\n{tables}\\end{{document}}\n"
+    document = (
+        f"\\documentclass{{article}}\\usepackage{{booktabs,longtable}}\\begin{{document}}\n{tables}\\end{{document}}\n"
+    )
     (tmp_path / "board.tex").write_text(document, encoding="ascii")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "board.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)

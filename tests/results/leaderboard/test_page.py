@@ -10,11 +10,12 @@ from xml.etree import ElementTree
 import pytest
 from support.records import make_record, seeds_of, state_content
 
-from kd_bench.results.leaderboard.columns import COLUMNS, measured
+from kd_bench.results.checking.load import Rejected
+from kd_bench.results.leaderboard.columns import columns_of
 from kd_bench.results.leaderboard.pages.index import html_page
+from kd_bench.results.leaderboard.pages.matrix import win_matrix
 from kd_bench.results.leaderboard.plots.chart import Axis
 from kd_bench.results.leaderboard.plots.dots import axis_of, dot_plot
-from kd_bench.results.records.load import Rejected
 
 from .test_text import HOSTILE, KD, SCRATCH, hostile_leaderboard, leaderboard_of
 
@@ -70,13 +71,12 @@ def test_every_row_and_column_is_there_without_script(leaderboard):
     rows = [element for element in page.all("tr") if "data-row" in element[1]]
     assert len(rows) == 3
     keys = {attributes["data-key"] for _, attributes, _ in page.all("th") if "data-key" in attributes}
-    known = measured(board_rows(leaderboard))
-    assert keys == {column.key for column in COLUMNS if column.key in known}
+    assert keys == {column.key for column in columns_of(board_rows(leaderboard))}
     assert {"top1", "ece", "retention"} <= keys
     assert "brier" not in keys  # no record has it
     assert page.texts("h2")[0] == "shapes · wide → narrow · short"
     text = "".join(rows[0][2])
-    assert text.startswith("1kd573.90 ± 0.92+3.10 [")
+    assert text.startswith("1kd573.90 ± 0.92▲ +3.10 [")
     assert page.texts("p", class_="counts") == ["11 records, 0 unfinished, 0 failed, 0 rejected"]
 
 
@@ -95,7 +95,7 @@ def test_numbers_sort_as_numbers_and_missing_ones_have_no_value(leaderboard):
         if "in-kd_difference" in attributes.get("class", "")
     }
     assert values["–"] is None
-    (scratch,) = (float(value) for text, value in values.items() if text.startswith("\u2212"))
+    (scratch,) = (float(value) for text, value in values.items() if text.startswith("▼"))
     assert scratch == pytest.approx(-0.031)
 
 
@@ -215,3 +215,32 @@ def test_plots_of_degenerate_boards(values):
     svg = svg_of(board)
     positions = [float(circle.get("cx")) for circle in svg.iter("circle")]
     assert all(224 <= x <= 684 for x in positions)
+
+
+def test_the_matrix_says_of_every_pair_what_its_board_says():
+    board = leaderboard_of(*(seeds_of(name, KD) for name in ("kd", "at")), seeds_of("scratch", SCRATCH)).boards[0]
+    page = Page(win_matrix(board))
+    kinds = [attributes.get("class") for _, attributes, _ in page.all("td")]
+    assert kinds == [None, None, "better", None, None, "better", "worse", "worse", None]
+    assert [page.texts("td")[at] for at in (2, 6)] == ["▲+3.1", "▼−3.1"]
+    assert page.texts("td")[1] == "+0.0"
+    assert page.all("td")[1][1]["title"] == "not tested"
+    assert page.texts("th", scope="row") == ["1 at", "2 kd", "3 scratch"]
+
+
+def test_no_matrix_of_two_rows(leaderboard):
+    assert win_matrix(leaderboard.boards[0]) == ""  # the third row has one seed
+
+
+def test_baselines_leading_rows_and_the_teacher_are_told_apart(leaderboard):
+    page = Page(html_page(leaderboard))
+    kinds = [attributes["class"] for _, attributes, _ in page.all("tr") if "data-row" in attributes]
+    assert kinds == ["baseline leading", "baseline", ""]
+    assert page.texts("th", class_="in-method text reference") == ["teacher wide"]
+    assert page.texts("td", class_="in-top1 number reference") == ["80.00"]
+
+
+def test_scratch_does_not_squeeze_the_axis():
+    board = leaderboard_of(seeds_of("kd", KD), seeds_of("scratch", [0.1, 0.1, 0.11])).boards[0]
+    assert axis_of(board).low > 0.7
+    assert "◂ scratch" in dot_plot(board, ["0", "1"])

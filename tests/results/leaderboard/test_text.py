@@ -5,21 +5,24 @@ import html
 import io
 import re
 import unicodedata
+from pathlib import Path
 
 import pytest
 from support.records import make_record, seeds_of, state_content
 
+from kd_bench.config.characters import HIDDEN_CATEGORIES
+from kd_bench.results.checking.load import Collection
 from kd_bench.results.leaderboard import columns
 from kd_bench.results.leaderboard.building import build
+from kd_bench.results.leaderboard.latex import latex
 from kd_bench.results.leaderboard.markdown import markdown
 from kd_bench.results.leaderboard.spreadsheet import csv_text
 from kd_bench.results.leaderboard.summary import EMPTY
 from kd_bench.results.leaderboard.terminal import terminal_table
-from kd_bench.results.records.load import Collection
 from kd_bench.results.records.states import RunState
 from kd_bench.results.statistics.intervals import Estimate
 from kd_bench.results.text import formats
-from kd_bench.results.text.escape import HIDDEN_CATEGORIES, for_csv, for_html, for_markdown, visible
+from kd_bench.results.text.escape import for_csv, for_html, for_latex, for_markdown, visible
 
 SCRATCH = (0.70, 0.71, 0.72, 0.71, 0.70)
 KD = (0.73, 0.74, 0.75, 0.74, 0.735)
@@ -163,7 +166,8 @@ def test_csv_has_full_precision_and_empty_cells(leaderboard):
     kd = next(row for row in board.rows if row.entry.name == "kd")
     assert list(rows) == ["kd", "scratch", "once"]
     assert float(rows["kd"]["test_top1_mean"]) == kd.top1.mean == pytest.approx(0.739)
-    assert float(rows["kd"]["difference_to_scratch_ci95_low"]) == kd.scratch_difference.low
+    assert float(rows["kd"]["difference_to_scratch_simultaneous95_low"]) == kd.versus_scratch.low
+    assert rows["kd"]["difference_to_scratch_claim"] == "better"
     assert rows["kd"]["difference_to_kd_mean"] == rows["once"]["test_top1_ci95_low"] == rows["once"]["rank_first"] == ""
     assert (rows["kd"]["rank_first"], rows["kd"]["rank_last"]) == ("1", "1")
     assert (rows["kd"]["seeds"], rows["once"]["evidence"]) == ("0 1 2 3 4", "single run")
@@ -183,10 +187,8 @@ def test_markdown_shows_percent_points_and_missing(leaderboard):
     assert kd_cells["Rank"] == "1"
     assert kd_cells["Method"] == "**kd**"
     assert kd_cells["Test top-1 %"] == "**73.90** ± 0.92"
-    assert kd_cells["Δ scratch"] == "+3.10 [+2.82, +3.38]"  # 3.10 ± 2.776 · 0.1
     assert kd_cells["Δ KD"] == "–"
-    assert kd_cells["ECE"] == "0.040 (0.010)"
-    assert dict(zip(header, scratch, strict=True))["Δ KD"].startswith("\u22123.10 [\u2212")
+    assert dict(zip(header, scratch, strict=True))["Δ KD"] == "▼ −3.10 [−3.38, −2.82]"  # 3.10 ± 2.776 · 0.1
     once_cells = dict(zip(header, once, strict=True))
     assert (once_cells["Rank"], once_cells["Seeds"], once_cells["Test top-1 %"]) == ("–", "1 (single run)", "90.00")
 
@@ -198,10 +200,31 @@ def test_nothing_is_bold_without_a_significantly_best_row():
 
 def test_what_is_not_shown_at_first_has_tables_of_its_own(leaderboard):
     text = markdown(leaderboard)
-    assert "Further quality:\n\n| Method | p vs scratch | Detectable Δ KD | Retention % |" in text
-    assert "| kd | 0.000 |" not in text
+    assert "Further quality:\n\n| Method | Δ scratch | p vs scratch | Retention % |" in text
+    assert "| **kd** | ▲ +3.10 [+2.82, +3.38] | &lt; 0.001 |" in text
+    assert "\n\n▲ better than KD, ▼ worse than KD, ≈ not separated from KD.\n" in text
+    assert "Further calibration:\n\n| Method | ECE |" in text
+    assert "0.040 (0.010)" in text
     assert "Brier" not in text  # no record has it
-    assert "Minimum detectable difference to kd: " in text
+    assert leaderboard.boards[0].family.power() in text
+
+
+def test_every_output_has_the_same_eight_columns(leaderboard):
+    titles = ["Rank", "Method", "Seeds", "Test top-1 %", "Δ KD", "p vs KD", "Gap closed %", "Train s"]
+    assert markdown_rows(markdown(leaderboard))[0] == titles
+    assert re.split("  +", terminal_table(leaderboard.boards).splitlines()[1].strip()) == titles
+    header = next(line for line in latex(leaderboard).splitlines() if line.startswith("Rank"))
+    assert header.removesuffix(" \\\\").split(" & ") == [for_latex(title) for title in titles]
+    shown = [column.title for column in columns.columns_of(leaderboard.boards[0].rows) if column.shown]
+    assert shown == titles
+
+
+def test_the_glossary_of_the_documentation_explains_every_column():
+    text = (Path(__file__).parents[3] / "docs" / "leaderboard.md").read_text(encoding="utf-8")
+    glossary = text.partition("## Glossary\n")[2]
+    assert [line for line in glossary.splitlines() if line.startswith("- ")] == [
+        f"- {for_markdown(column.title)}: {for_markdown(column.explanation)}" for column in columns.COLUMNS
+    ]
 
 
 def test_markdown_marks_selection_and_failures():
@@ -230,7 +253,8 @@ def test_hostile_names_do_not_break_markdown_tables():
 def test_hostile_names_render_as_themselves_in_markdown():
     renderer = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
     page = renderer.render(markdown(hostile_leaderboard()))
-    assert not re.search(r"<(script|em|code|a|img)\b", page)
+    assert page.count("<a ") == page.count('<a href="../docs/leaderboard.md#glossary">') == 1
+    assert not re.search(r"<(script|em|code|img)\b", page)
     cells = {html.unescape(cell) for cell in re.findall(r"<td>(.*?)</td>", page)}
     assert {visible(name, 120) for name in HOSTILE} <= cells  # the paper column shows the bare name
 
@@ -252,7 +276,8 @@ def test_terminal_table_is_readable_at_100_columns(leaderboard):
     assert lines[0] == "shapes · wide → narrow · short"
     assert max(map(len, lines)) <= 100
     titles, _, kd, scratch, once = lines[1:6]
-    assert titles.split()[:3] == ["rank", "method", "seeds"]
+    assert titles.split()[:3] == ["Rank", "Method", "Seeds"]
+    assert "▼ −3.10 [−3.38, −2.82]" in scratch
     assert kd.split()[:6] == ["1", "kd", "5", "73.90", "±", "0.92"]
     assert scratch.split()[0:3] == ["2", "scratch", "5"]
     assert once.split()[:4] == ["–!", "once", "1", "90.00"]

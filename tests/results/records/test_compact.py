@@ -88,7 +88,7 @@ def test_complete_and_published_copies_are_one_record():
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("history", [{"epoch": 1.0}]), ("recipe", "other"), ("config", {"seed": 1})],
+    [("history", [{"epoch": 1.0}]), ("recipe", "other"), ("config", {"recipe": {"epochs": 9}})],
 )
 def test_what_differs_is_no_copy(key, value):
     record, other = measured(), measured(**{key: value})
@@ -97,10 +97,26 @@ def test_what_differs_is_no_copy(key, value):
     assert not are_copies([shortened(record), shortened(other)])
 
 
-def test_complete_records_of_two_hosts_are_two_records():
+def test_a_run_that_two_studies_trained_each_is_one_record():
+    """The same result at another time on another machine, of which less was measured."""
     record = measured()
-    elsewhere = record.model_copy(update={"hardware": record.hardware.model_copy(update={"host": "elsewhere"})})
-    assert not are_copies([record, elsewhere])
+    hardware = record.hardware.model_copy(update={"host": "elsewhere", "processor": "q"})
+    times = record.times.model_copy(update={"train_seconds": 99.0, "resumed": 3})
+    teacher = record.teacher.model_copy(update={"source": "another file"})
+    update = {"study": "another", "hardware": hardware, "times": times, "teacher": teacher, "cost": None}
+    elsewhere = record.model_copy(update={**update, "config": {**record.config, "study": "another"}})
+    assert are_copies([record, elsewhere, elsewhere.model_copy(update={"full": None}), shortened(elsewhere)])
+
+
+@pytest.mark.parametrize("part", ["student", "artifacts", "metrics"])
+def test_another_result_of_the_same_run_is_a_contradiction(part):
+    record = measured()
+    changes = {
+        "student": record.student.model_copy(update={"weights_sha256": "0" * 64}),
+        "artifacts": {"predictions.safetensors": "0" * 64},
+        "metrics": Record.model_validate(record_content(top1=0.7), strict=False).metrics,
+    }
+    assert not are_copies([record, record.model_copy(update={part: changes[part]})])
 
 
 def evaluation(record: Record) -> Evaluation:

@@ -8,11 +8,11 @@ import pytest
 from support.records import measured_content, record_content
 
 from kd_bench.errors import IntegrityError
+from kd_bench.results.checking.load import load
 from kd_bench.results.records import curves
 from kd_bench.results.records.compact import as_lines, shortened
 from kd_bench.results.records.curves import Curves, as_table, history_sha256, read_table, table_name, table_of
 from kd_bench.results.records.directory import published_path
-from kd_bench.results.records.load import load
 from kd_bench.results.records.record import Record, read_record
 
 ONE, OTHER = "0" * 16, "f" * 16

@@ -8,7 +8,7 @@ import pytest
 from support.records import record_content, save
 
 from kd_bench.errors import IntegrityError
-from kd_bench.results.records.load import load
+from kd_bench.results.checking.load import load
 from kd_bench.results.records.record import RECORD_FILE, Record
 from kd_bench.results.records.supplement import (
     EVALUATION_FILE,

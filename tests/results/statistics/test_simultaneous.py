@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import t, ttest_rel
 
+from kd_bench.config.paths import CHECKOUT
 from kd_bench.results.statistics.simultaneous import VALUES_FILE, Comparison, compare_all
 
 TABLE = json.loads(VALUES_FILE.read_text(encoding="utf-8"))
@@ -370,3 +371,10 @@ def test_equal_methods_are_rarely_separated(methods, seeds, options):
     number = 300
     false = sum(compare_all(scores).better.any() for scores in simulated(methods, seeds, number, **options))
     assert false / number <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / number)
+
+
+def test_the_tables_of_the_documentation_are_those_of_the_benchmark():
+    script, page = (CHECKOUT / path for path in ("benchmarks/false_separations.py", "docs/leaderboard.md"))
+    shown = subprocess.run([sys.executable, script, "--tables"], capture_output=True, text=True, timeout=60, check=True)
+    for table in shown.stdout.strip().split("\n\n"):
+        assert table in page.read_text(encoding="utf-8"), f"put the output of {script.name} --tables into {page}"

@@ -7,7 +7,7 @@ import scipy.stats
 from scipy.optimize import brentq
 from support.records import state_content
 
-from kd_bench.results.records.load import Collection
+from kd_bench.results.checking.load import Collection
 from kd_bench.results.records.record import Record
 from kd_bench.results.records.states import RunState
 from kd_bench.runs.reproduction.cells import Cell

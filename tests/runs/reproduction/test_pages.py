@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from kd_bench.errors import ConfigError
-from kd_bench.results.records.load import Collection
+from kd_bench.results.checking.load import Collection
 from kd_bench.runs.reproduction.board_pages import (
     COLUMNS,
     csv_text,

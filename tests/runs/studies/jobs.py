@@ -15,7 +15,7 @@ from kd_bench.runs.studies.worker import _reporting
 from kd_bench.training.signals import stop_signals
 
 
-def enter(target: str, connection: Connection, cfg: DictConfig, role: str, log: Path) -> None:
+def enter(target: str, folders: list[str], connection: Connection, cfg: DictConfig, role: str, log: Path) -> None:
     """Stands for ``scheduling._enter``."""
     with Path(cfg.attempts).open("a") as file:
         file.write(f"{cfg.name}\n")

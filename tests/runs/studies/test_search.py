@@ -32,11 +32,12 @@ def search(tuning: dict, **sweeper) -> DictConfig:
     return OmegaConf.create({"tuning": tuning, "hydra": {"sweeper": asked, "overrides": {"task": task}}})
 
 
-def test_the_ends_of_every_axis_are_checked_first():
+def test_the_ends_and_the_choices_of_every_axis_are_checked_first():
     space = {**LR, "method": "choice(kd, at, dkd)", "seed": "range(0, 4)", "method.temperature": "interval(1.0, 8.0)"}
     assert check_search(search({"trials": 9, "space": space})) == [
         ["method=kd", "recipe.optimizer.lr=0.01", "method=kd", "seed=0", "method.temperature=1.0"],
-        ["method=kd", "recipe.optimizer.lr=0.5", "method=dkd", "seed=3", "method.temperature=8.0"],
+        ["method=kd", "recipe.optimizer.lr=0.5", "method=at", "seed=3", "method.temperature=8.0"],
+        ["method=kd", "recipe.optimizer.lr=0.01", "method=dkd", "seed=0", "method.temperature=1.0"],
     ]
 
 

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.columns import Cell, Column
 from kd_bench.results.leaderboard.pages.html import details, full, scroll, unbroken, with_links
+from kd_bench.results.leaderboard.pages.matrix import win_matrix
 from kd_bench.results.leaderboard.plots.dots import dot_plot
 from kd_bench.results.leaderboard.rows import Row
 from kd_bench.results.leaderboard.summary import facts
 from kd_bench.results.text.escape import for_html, visible
-from kd_bench.results.text.formats import MISSING, percent
+from kd_bench.results.text.formats import MISSING, count, percent
 
 CELL_LIMIT = 90
 PAPER_LIMIT = 64
@@ -35,10 +36,10 @@ def board_section(board: Board, columns: Sequence[Column], run_pages: bool) -> s
     title = for_html(board.title, TITLE_LIMIT)
     notes = "".join(f"<li{full(note, TITLE_LIMIT)}>{for_html(note, TITLE_LIMIT)}</li>" for note in board.notes)
     head = "".join(_column_header(column) for column in columns)
-    rows = "\n".join(_row(row, name, columns) for row, name in zip(board.rows, names, strict=True))
+    rows = "\n".join(_row(row, name, columns, _kind(board, row)) for row, name in zip(board.rows, names, strict=True))
     results = (
         f'<table class="rows"><caption class="visually-hidden">Results: {title}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>"
+        f"<thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody>{_teacher_row(board, columns)}</table>"
     )
     figure = (
         f"<figure>{scroll('Plot of every seed', dot_plot(board, names))}"
@@ -50,6 +51,7 @@ def board_section(board: Board, columns: Sequence[Column], run_pages: bool) -> s
         f'<p class="facts">{unbroken(for_html(" ".join(facts(board))))}</p>\n{scroll("Results", results)}\n'
         + (f'<ul class="notes">{notes}</ul>\n' if notes else "")
         + figure
+        + win_matrix(board)
         + details("Test top-1 % of every seed", _seed_table(board, run_pages))
         + "</section>"
     )
@@ -77,13 +79,37 @@ def _column_header(column: Column) -> str:
     )
 
 
-def _row(row: Row, name: str, columns: Sequence[Column]) -> str:
+def _kind(board: Board, row: Row) -> str:
+    """Return the classes of a row: a baseline of the differences, and one that may be the first."""
+    kinds = ("baseline", row in (board.kd, board.scratch)), ("leading", row.rank is not None and row.rank[0] == 1)
+    return " ".join(kind for kind, holds in kinds if holds)
+
+
+def _teacher_row(board: Board, columns: Sequence[Column]) -> str:
+    """Return the foot of a table, with what is known of the teacher; empty without one."""
+    if board.teacher is None:
+        return ""
+    known = {"top1": percent(board.teacher.test_top1), "parameters": count(board.teacher.parameters)}
+    known |= {"macs": count(board.teacher.macs)}
+    cells = []
+    for column in columns:
+        kind = f'class="in-{column.key} {"number" if column.numeric else "text"} reference"'
+        if column.key == "method":
+            name = for_html(f"teacher {board.teacher.name}", CELL_LIMIT)
+            cells.append(f'<th scope="row" {kind}>{name}</th>')
+        else:
+            note = ' <span class="note"></span>' if column.key in ALIGNED_COLUMNS else ""
+            cells.append(f"<td {kind}>{known.get(column.key, '')}{note}</td>")
+    return f"<tfoot><tr>{''.join(cells)}</tr></tfoot>"
+
+
+def _row(row: Row, name: str, columns: Sequence[Column], kind: str) -> str:
     method = row.entry.latest.method
     words = visible(" ".join((row.entry.label, method.family, method.paper, row.evidence)).lower(), SEARCH_LIMIT)
     cells = "".join(_cell(column, row) for column in columns)
     parameters = row.entry.latest.student.parameters
     return (
-        f'<tr data-row="{name}" data-family="{for_html(method.family)}" data-evidence="{row.evidence}"'
+        f'<tr class="{kind}" data-row="{name}" data-family="{for_html(method.family)}" data-evidence="{row.evidence}"'
         f' data-parameters="{parameters}" data-finished="{row.entry.finished_on}" data-search="{for_html(words)}">'
         f"{cells}</tr>"
     )
@@ -101,6 +127,8 @@ def _cell(column: Column, row: Row) -> str:
     text = for_html(cell.text, limit)
     if key == "paper":
         text = with_links(text)
+    if cell.mark:
+        text = f'<span role="img" aria-label="{cell.meaning}" title="{cell.meaning}">{cell.mark}</span> {text}'
     note = f' <span class="note">{for_html(cell.note)}</span>' if cell.note or key in ALIGNED_COLUMNS else ""
     tag, scope = ("th", ' scope="row"') if key == "method" else ("td", "")
     return f'<{tag}{scope} class="{classes}"{_sort_value(column, cell)}{full(cell.text, limit)}>{text}{note}</{tag}>'

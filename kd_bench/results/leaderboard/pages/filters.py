@@ -11,6 +11,8 @@ from kd_bench.results.text.formats import count
 SIZES = (10**5, 10**6, 10**7, 10**8)
 LIMITS = (10, 25, 50, 100)
 OPTION_LIMIT = 60
+PRESETS = ("quality", "calibration", "harm", "cost")  # the first is what is shown by default
+ALWAYS = ("top1", "kd_difference")
 
 
 def filter_form(boards: Sequence[Board]) -> str:
@@ -31,8 +33,9 @@ def filter_form(boards: Sequence[Board]) -> str:
     return (
         '<form class="filter" role="search" hidden><label class="wide">Search <input type="search" name="filter"'
         ' autocomplete="off" spellcheck="false" placeholder="method, paper, dataset, network"></label>'
+        '<details class="more" open><summary>Filters</summary><div class="fields">'
         f'{selects}{sizes}<label>Since <input type="date" name="since"></label>{limits}'
-        '<button type="reset">Show all</button></form>'
+        '<button type="reset">Show all</button></div></details></form>'
         f'<output class="shown" aria-live="polite" hidden>showing {len(rows)} of {len(rows)} rows</output>'
     )
 
@@ -57,7 +60,19 @@ def column_chooser(columns: Sequence[Column]) -> str:
         f"<fieldset><legend>{group.capitalize()}</legend>{''.join(_box(column) for column in members)}</fieldset>"
         for group, members in groups.items()
     )
-    return f'<details class="columns"><summary>Columns</summary><div class="groups">{fields}</div></details>'
+    return (
+        f'{_presets(columns)}<details class="columns"><summary>Choose columns</summary><div class="groups">'
+        f"{fields}</div></details>"
+    )
+
+
+def _presets(columns: Sequence[Column]) -> str:
+    """Return buttons that choose the columns of a question, which the script shows."""
+    buttons = []
+    for name in PRESETS:
+        keys = [c.key for c in columns if (c.shown if name == "quality" else c.group == name or c.key in ALWAYS)]
+        buttons.append(f'<button type="button" data-show="{" ".join(keys)}">{name.capitalize()}</button>')
+    return f'<div class="presets" role="group" aria-label="Sets of columns" hidden>Show {"".join(buttons)}</div>'
 
 
 def _box(column: Column) -> str:

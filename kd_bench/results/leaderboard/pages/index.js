@@ -158,6 +158,15 @@
   form.addEventListener("reset", () => setTimeout(changed));
   for (const control of [...boxes, ...tabs]) control.addEventListener("change", remember);
   window.addEventListener("hashchange", restore);
+  for (const preset of document.querySelectorAll(".presets button")) {
+    preset.addEventListener("click", () => {
+      const wanted = new Set(preset.dataset.show.split(" "));
+      for (const box of boxes) box.checked = wanted.has(box.id.slice("show-".length));
+      remember();
+    });
+  }
+  if (matchMedia("(max-width: 40rem)").matches) form.querySelector("details").open = false;
+  for (const presets of document.querySelectorAll(".presets")) presets.hidden = false;
   form.hidden = false;
   output.hidden = false;
   restore();

@@ -6,7 +6,7 @@ from pathlib import Path
 from kd_bench.results.leaderboard.aggregates import Aggregate
 from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.building import Leaderboard
-from kd_bench.results.leaderboard.columns import COLUMNS, Column, measured
+from kd_bench.results.leaderboard.columns import Column, columns_of
 from kd_bench.results.leaderboard.pages.board import TITLE_LIMIT, board_section
 from kd_bench.results.leaderboard.pages.costs import cost_sections
 from kd_bench.results.leaderboard.pages.filters import column_chooser, column_style, filter_form
@@ -38,8 +38,7 @@ def html_page(leaderboard: Leaderboard, run_pages: bool = True) -> str:
         run_pages: whether every run has a page to lead to.
     """
     boards = leaderboard.boards
-    known = measured(row for board in boards for row in board.rows)
-    columns = [column for column in COLUMNS if column.key in known or column.group == "row"]
+    columns = columns_of([row for board in boards for row in board.rows])
     body = [
         f'<header><h1>{for_html(TITLE)}</h1><p>{for_html(LEAD)} <a href="#how">How to read'
         f' this</a></p><p class="counts">{header(leaderboard)}</p>{filter_form(boards)}',

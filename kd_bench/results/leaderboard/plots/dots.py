@@ -20,9 +20,13 @@ SMALLEST_PAD = 0.001
 
 
 def axis_of(board: Board) -> Axis:
-    """Return an axis of all seeds and the intervals of ranked rows; wider ones would squeeze all the rest."""
-    values = [score for row in board.rows for score in row.entry.scores.values()]
-    for row in board.rows:
+    """Return an axis of all seeds and the intervals of ranked rows, without scratch where there are others.
+
+    A far lower scratch, like a wide interval, would squeeze all the rest; what lies beyond is drawn at the edge.
+    """
+    rows = [row for row in board.rows if row is not board.scratch] or board.rows
+    values = [score for row in rows for score in row.entry.scores.values()]
+    for row in rows:
         if row.rank and row.top1.low is not None and row.top1.high is not None:
             values += [row.top1.low, row.top1.high]
     low, high = min(values), max(values)
@@ -63,8 +67,9 @@ def _scratch_line(board: Board, axis: Axis, bottom: int) -> str:
     if board.scratch is None:
         return ""
     x = f"{axis.at(board.scratch.top1.mean):.1f}"
+    name = "◂ scratch" if board.scratch.top1.mean < axis.low else "scratch"
     return (
-        f'<path class="reference" d="M{x} {TOP - 4}V{bottom}"/><text class="tick" x="{x}" y="{TOP - 9}">scratch</text>'
+        f'<path class="reference" d="M{x} {TOP - 4}V{bottom}"/><text class="tick" x="{x}" y="{TOP - 9}">{name}</text>'
     )
 
 

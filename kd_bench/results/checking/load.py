@@ -7,9 +7,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from kd_bench.errors import ConfigError, IntegrityError
+from kd_bench.results.checking.consistency import dataset_problems, number_problems
+from kd_bench.results.checking.full_evaluation import full_problems
+from kd_bench.results.checking.measurements import count_problems
+from kd_bench.results.checking.together import contradictions
 from kd_bench.results.records.compact import are_copies
 from kd_bench.results.records.curves import Curves, table_of
-from kd_bench.results.records.record import RECORD_FILE, Record, read_record
+from kd_bench.results.records.record import PUBLISHED_FILES, RECORD_FILE, Record, read_record
 from kd_bench.results.records.states import STATE_FILE, RunState, read_state
 from kd_bench.results.records.supplement import (
     EVALUATION_FILE,
@@ -19,7 +23,6 @@ from kd_bench.results.records.supplement import (
     supplemented,
 )
 
-PUBLISHED_FILES = "seed*[0-9].json"  # not their supplements, seed0.evaluation.json
 FAILED_STATES = frozenset({"failed", "diverged", "oom"})
 
 
@@ -80,7 +83,7 @@ def load(directory: Path, most_with_curves: int = 0) -> Collection:
         for name in sorted(_without_record(names)):
             rejected.append(Rejected(_relative(folder / name, directory), "there is no record beside it"))
     supplements = _read_supplements(records, directory, rejected)
-    paths = _without_conflicts(records, rejected)
+    paths = _without_contradictions(records, _without_conflicts(records, rejected), rejected)
     if len(paths) <= most_with_curves:
         _attach_curves(records, paths, directory, rejected)
     valid = [_supplemented(records[path], supplements, rejected) for path in paths]
@@ -100,8 +103,15 @@ def _walk(directory: Path, rejected: list[Rejected]) -> Iterator[tuple[Path, lis
         rejected.append(Rejected(_relative(path, directory), f"cannot be read: {error.strerror}"))
 
     for folder, subfolders, names in os.walk(directory, onerror=unreadable):
+        for name in filter(_is_known, subfolders):
+            rejected.append(Rejected(_relative(Path(folder, name), directory), "cannot be read: it is no regular file"))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         yield Path(folder), sorted(name for name in names if not name.startswith("."))
+
+
+def _is_known(name: str) -> bool:
+    known = name in (RECORD_FILE, STATE_FILE, EVALUATION_FILE)
+    return known or fnmatchcase(name, PUBLISHED_FILES) or fnmatchcase(name, f"seed*.{EVALUATION_FILE}")
 
 
 def _relative(path: Path, directory: Path) -> str:
@@ -117,9 +127,27 @@ def _read_record_file(path: Path, directory: Path, records: dict[str, Record], r
         return
     relative = _relative(path, directory)
     try:
-        records[relative] = read_record(path)
+        record = read_record(path)
     except IntegrityError as error:
         rejected.append(Rejected(relative, _reason(error, path)))
+        return
+    if problems := own_problems(record):
+        rejected.append(Rejected(relative, "; ".join(problems)))
+    else:
+        records[relative] = record
+
+
+def own_problems(record: Record) -> list[str]:
+    """List what is impossible in a record by itself, so that no board may rank it. ``kd-bench check`` does more."""
+    parts = [name for name in ("method", "recipe") if not isinstance(record.config.get(name), dict)]
+    of_config = [f"config.{name}: should be an object" for name in parts]
+    return [
+        *of_config,
+        *number_problems(record),
+        *dataset_problems(record),
+        *count_problems(record),
+        *full_problems(record),
+    ]
 
 
 def _without_record(names: Iterable[str]) -> set[str]:
@@ -135,7 +163,7 @@ def _read_supplements(
     found: dict[str, list[tuple[str, Evaluation]]] = {}
     for relative, record in records.items():
         path = supplement_path(directory / relative)
-        if not path.exists():
+        if not os.path.lexists(path):
             continue
         try:
             found.setdefault(record.run_id, []).append((_relative(path, directory), read_evaluation(path)))
@@ -195,3 +223,10 @@ def _without_conflicts(records: dict[str, Record], rejected: list[Rejected]) -> 
             others = ", ".join(other for other in paths if other != path)
             rejected.append(Rejected(path, f"run id {run_id} is also that of another record: {others}"))
     return valid
+
+
+def _without_contradictions(records: dict[str, Record], paths: list[str], rejected: list[Rejected]) -> list[str]:
+    """Leave out records that contradict others of the same data set or teacher."""
+    found = contradictions((path, records[path]) for path in paths)
+    rejected.extend(Rejected(path, "; ".join(problems)) for path, problems in found.items())
+    return [path for path in paths if path not in found]

@@ -4,7 +4,7 @@ import pytest
 from support.records import make_record, record_content, save, state_content
 
 from kd_bench.errors import ConfigError
-from kd_bench.results.records.load import Collection, load
+from kd_bench.results.checking.load import Collection, load
 
 
 def test_finds_run_directories_and_published_records_at_any_depth(folder):
