@@ -12,12 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from kd_bench.cli.listing import names
 from kd_bench.config.explain import explain, value_of
 from kd_bench.config.folders import check_folder
 from kd_bench.config.guard import check_hydra
@@ -49,6 +51,7 @@ def train(arguments: list[str]) -> int:
     """
     # Hydra reports errors itself and exits unless asked not to.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    arguments = _overrides_together(arguments)
     sys.argv = [sys.argv[0], *arguments]
     config_dir = value_of("--config-dir", arguments)
     if config_dir:
@@ -77,6 +80,16 @@ def train(arguments: list[str]) -> int:
     if lines:
         raise SweepError(lines[-1]) from ended_by
     return 0
+
+
+def _overrides_together(arguments: list[str]) -> list[str]:
+    """Put overrides before the flags if they stand on both sides of one, which Hydra's parser would refuse."""
+    options, rest = get_args_parser().parse_known_args(arguments)
+    late = [argument for argument in rest if not argument.startswith("-")]
+    overrides, flags = [*options.overrides, *late], list(arguments)
+    for override in overrides:
+        flags.remove(override)
+    return [*overrides, *flags] if late else arguments
 
 
 def _run_hydra() -> None:
@@ -164,11 +177,12 @@ def _check_presence(cfg: DictConfig) -> None:
 
 
 def complete(arguments: list[str], commands: Iterable[str]) -> int:
-    """Complete a line of the shell: commands by their names, everything behind ``train`` by Hydra."""
+    """Complete a line of the shell: commands and studies by their names, everything behind ``train`` by Hydra."""
     line = os.environ.get("COMP_LINE", "")
     words = line.split(" ")
-    if "query=" in " ".join(arguments) and len(words) <= 2:
-        print(" ".join(name for name in commands if name.startswith(words[-1])))
+    known = commands if len(words) <= 2 else names("studies") if words[1] in ("study", "status") else []
+    if "query=" in " ".join(arguments) and len(words) <= 3 and known:
+        print(" ".join(name for name in known if name.startswith(words[-1])))
         return 0
     if len(words) > 2 and words[1] != "train":
         return 0

@@ -8,6 +8,7 @@ from kd_bench.errors import ConfigError
 
 HELP = "Run a study: its whole grid, resumed where it was left, each run in a process of its own."
 EXAMPLE = "kd-bench study demo --jobs 2"
+OVERRIDES = "as for train; those of an axis of the grid replace that axis: method=scratch,kd; others hold for all runs"
 # Options that Hydra's launchers do not know, with their defaults.
 OWN = {"config_dir": None, "jobs": 1, "retry": 0, "timeout": None, "max_failures": None}
 OWN |= dict.fromkeys(("dry_run", "skip_refused", "fail_fast"), False)
@@ -16,7 +17,7 @@ OWN |= dict.fromkeys(("dry_run", "skip_refused", "fail_fast"), False)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     parser.add_argument("name", help="of a folder in experiments/, or the path of a folder with a study.yaml")
-    parser.add_argument("overrides", nargs="*", help="of every run, as for train: recipe.epochs=10 paths.runs=DIR")
+    parser.add_argument("overrides", nargs="*", help=OVERRIDES)
     add_config_dir(parser)
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and their estimated cost, train nothing")
@@ -36,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     use_config_dir(options)
     study = open_study(options.name, options.overrides)
     if study.hydra_folder:
-        return _run_by_hydra(options, study.hydra_folder)
+        return _run_by_hydra(options, study.hydra_folder, study.overrides)
     if options.dry_run:
         tasks = make_plan(study, estimate=True, skip_refused=options.skip_refused)
         print("\n".join(cost_lines(tasks, options.jobs)))
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_by_hydra(options: argparse.Namespace, folder: Path) -> int:
+def _run_by_hydra(options: argparse.Namespace, folder: Path, overrides: tuple[str, ...]) -> int:
     """Let one of Hydra's launchers, or a search, run the study."""
     from kd_bench.cli.hydra_app import train
 
@@ -55,4 +56,4 @@ def _run_by_hydra(options: argparse.Namespace, folder: Path) -> int:
         if getattr(options, flag) != default:
             name = f"--{flag.replace('_', '-')}"
             raise ConfigError(f"{name}: not with hydra/launcher=... or a search, which have settings of their own")
-    return train(["--config-dir", str(folder), "--config-name", "study", "-m", *options.overrides])
+    return train(["--config-dir", str(folder), "--config-name", "study", "-m", *overrides])

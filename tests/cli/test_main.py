@@ -13,7 +13,7 @@ from support.records import save_records, seeds_of
 
 from kd_bench.cli.main import COMMANDS, main
 from kd_bench.config.composition import composing
-from kd_bench.config.paths import CONF
+from kd_bench.config.paths import CONF, EXPERIMENTS
 from kd_bench.results.records.record import read_record
 
 FAST = [
@@ -350,6 +350,7 @@ TAB = """
 eval "$(kd-bench -sc install=bash)"
 COMP_LINE="$1" COMP_POINT=${#1}
 read -r -a COMP_WORDS <<< "$1"
+if [[ $1 == *" " ]]; then COMP_WORDS+=(""); fi
 COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
 function_name=$(complete -p kd-bench | sed 's/.*-F \\([^ ]*\\) .*/\\1/')
 "$function_name" kd-bench "${COMP_WORDS[$COMP_CWORD]}" ""
@@ -367,6 +368,10 @@ printf '%s\\n' "${COMPREPLY[@]}"
         ("kd-bench train rec", {"recipe=", "recipe."}),
         ("kd-bench train method.temp", {"method.temperature="}),
         ("kd-bench leaderboard --rec", set()),
+        ("kd-bench study ", {path.parent.name for path in EXPERIMENTS.glob("*/study.yaml")}),
+        ("kd-bench study digits_f", {"digits_families"}),
+        ("kd-bench status dem", {"demo"}),
+        ("kd-bench study demo di", set()),
     ],
 )
 def test_completion_in_bash(line, expected, folder):
@@ -395,6 +400,15 @@ def test_a_sweep_over_seeds(folder, capsys):
     assert finished(folder) == [("scratch", 0), ("scratch", 1), ("scratch", 2)]
     assert capsys.readouterr().err == ""
     assert [path.name for path in folder.iterdir()] == ["runs"]
+
+
+def test_a_flag_may_stand_between_overrides(folder, capsys):
+    assert main(["train", *FAST, "seed=0,1", "-m", "seed=2", "--package", "seed=2", "method=scratch"]) == 0
+    assert finished(folder) == [("scratch", 2)]
+    assert capsys.readouterr().err == ""
+    with pytest.raises(SystemExit):
+        main(["train", "seed=0", "-m", "method=scratch", "--no-such-flag"])
+    assert capsys.readouterr().err.splitlines()[-1].endswith("unrecognized arguments: --no-such-flag")
 
 
 def test_a_failed_job_does_not_stop_the_others(folder, capsys):

@@ -238,7 +238,7 @@ def test_the_teacher_is_trained_once_and_never_changes(train, teacher, shared, m
 
 def test_scratch_does_not_depend_on_the_teacher(train, shared):
     first = train("method=scratch")
-    second = train("method=scratch", "teacher.name=wrn_16_1_cifar")
+    second = train("method=scratch", "teacher.name=wrn_16_2_cifar")
     third = train("method=scratch", *NO_TEACHER)
     assert len({record.run_id for record in (first, second, third)}) == 3
     assert len({record.student.weights_sha256 for record in (first, second, third)}) == 1

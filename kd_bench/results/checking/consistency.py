@@ -30,9 +30,10 @@ CONFIGURED = {
 
 def consistency_problems(record: Record) -> list[str]:
     """List contradictions between the parts of a record, its measurements left out."""
+    plain = _is_plain(record)  # nearly always, and much faster to find out
     return [
-        *_text_problems(record),
-        *number_problems(record),
+        *(() if plain else _text_problems(record)),
+        *(() if plain else number_problems(record)),
         *_configuration_problems(record),
         *dataset_problems(record),
         *_origin_problems(record),
@@ -42,7 +43,7 @@ def consistency_problems(record: Record) -> list[str]:
 
 def number_problems(record: Record) -> Iterator[str]:
     """Find numbers that boards cannot compute with."""
-    if _is_plain(record):  # nearly always, and much faster to find out
+    if _is_plain(record):
         return
     for key, value in leaves(record.model_dump()):
         if isinstance(value, int) and abs(value) > LARGEST_COUNT and not key.endswith("seed"):
@@ -54,23 +55,27 @@ def number_problems(record: Record) -> Iterator[str]:
 def _is_plain(value: Any) -> bool:
     """Tell whether all texts, keys included, are printable and short, and all numbers within their limits."""
     kind = type(value)
-    if kind is str:
-        return len(value) <= LONGEST_TEXT and value.isprintable()
-    if kind is float:
-        return bool(-LARGEST_NUMBER <= value <= LARGEST_NUMBER)
-    if kind is int:
-        return bool(-LARGEST_COUNT <= value <= LARGEST_COUNT)
-    if kind is dict:
-        return all(key.isprintable() for key in value) and all(map(_is_plain, value.values()))
-    if kind is list:
-        return all(map(_is_plain, value))
-    return not isinstance(value, Strict) or all(map(_is_plain, value.__dict__.values()))
+    if kind is dict and not "".join(value).isprintable():
+        return False
+    if kind is not dict and kind is not list and not isinstance(value, Strict):
+        return True
+    for each in value if kind is list else (value if kind is dict else value.__dict__).values():
+        kind = type(each)
+        if kind is float:
+            plain = -LARGEST_NUMBER <= each <= LARGEST_NUMBER
+        elif kind is int:
+            plain = -LARGEST_COUNT <= each <= LARGEST_COUNT
+        elif kind is str:
+            plain = len(each) <= LONGEST_TEXT and each.isprintable()
+        else:
+            plain = each is None or kind is bool or _is_plain(each)
+        if not plain:
+            return False
+    return True
 
 
 def _text_problems(record: Record) -> Iterator[str]:
     """Find texts that no board can show as they are. Markup is none of these: boards escape it."""
-    if _is_plain(record):
-        return
     # The overrides are held against the configuration, whose texts are looked at.
     for key, value in leaves(record.model_dump(exclude={"overrides"})):
         if visible(key) != key:

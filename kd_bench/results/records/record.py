@@ -26,6 +26,7 @@ SCHEMA_VERSION: Literal[2] = 2
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 RECORD_FILE = "record.json"
 PUBLISHED_FILES = "seed*[0-9].json"  # not their supplements, seed0.evaluation.json
+_NUMBERS = frozenset({float, int, bool, type(None)})
 YEARS = range(1900, 9000)  # times at the ends of the calendar cannot be converted
 
 # Anybody may write a record: boards divide such numbers, and other programs read no larger ones as whole.
@@ -240,6 +241,8 @@ def _texts(value: Any) -> int:
     else:
         given, values = value.model_fields_set, value.__dict__
         own, inner = len(given), [values[name] for name in given]
+    if _NUMBERS.issuperset(map(type, inner)):  # as in the rows of a history
+        return own
     for each in inner:
         kind = type(each)
         if kind is float or kind is int or each is None or kind is bool:

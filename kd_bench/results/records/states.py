@@ -44,6 +44,7 @@ class RunState(BaseModel):
     epochs: int
     host: str
     pid: int
+    pid_since: int | None = None  # see `process_start`
     updated_at: datetime
 
     def moved(self, state: State, cause: str = "", epoch: int | None = None) -> "RunState":
@@ -54,6 +55,7 @@ class RunState(BaseModel):
             "epoch": self.epoch if epoch is None else epoch,
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "pid_since": process_start(os.getpid()),
             "updated_at": now(),
         }
         return self.model_copy(update=update)
@@ -79,13 +81,27 @@ def read_state(directory: Path) -> RunState:
         state = RunState.model_validate_json(read_text(path))
     except ValidationError as error:
         raise IntegrityError(f"{path} is not a valid run state: {str(error).splitlines()[0]}") from None
-    if state.state == "running" and state.host == socket.gethostname() and process_is_gone(state.pid):
+    if state.state == "running" and state.host == socket.gethostname() and process_is_gone(state.pid, state.pid_since):
         return state.model_copy(update={"state": "stale", "cause": f"process {state.pid} is gone"})
     return state
 
 
-def process_is_gone(pid: int) -> bool:
-    """Tell whether no process of this machine has that number any more."""
+def process_start(pid: int) -> int | None:
+    """Return when a process started, in ticks since the machine did; None where the system does not say."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def process_is_gone(pid: int, since: int | None = None) -> bool:
+    """Tell whether no process of this machine has that number any more, or another one that started later.
+
+    Args:
+        since: its ``process_start``; without one the number alone decides.
+    """
+    if since is not None and process_start(pid) not in (None, since):
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -111,5 +127,6 @@ def new_state(config: "RunConfig", run_id: str, role: Literal["student", "teache
         epochs=epochs,
         host=socket.gethostname(),
         pid=os.getpid(),
+        pid_since=process_start(os.getpid()),
         updated_at=now(),
     )

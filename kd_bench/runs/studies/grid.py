@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kd_bench.config.composition import choices, composing, quoted
 from kd_bench.config.explain import explain
-from kd_bench.config.folders import check_folder
+from kd_bench.config.folders import check_folder, read_yaml
 from kd_bench.config.guard import check_composed
 from kd_bench.config.paths import CONF, EXPERIMENTS
 from kd_bench.config.plugins import look_in
@@ -49,12 +49,14 @@ class Study:
         compose: returns its points.
         hydra_folder: the folder of a study whose runs are started by one of Hydra's launchers or made up by a search;
             None where each point runs in a process of its own.
+        overrides: of that folder's configuration; axes that were replaced stand where Hydra looks for its grid.
     """
 
     name: str
     runs: Path
     compose: Callable[[], list[StudyRun]]
     hydra_folder: Path | None = None
+    overrides: tuple[str, ...] = ()
 
     @cached_property
     def points(self) -> list[StudyRun]:
@@ -81,17 +83,18 @@ def open_study(name: str, overrides: list[str]) -> Study:
 
     Args:
         name: of a folder in ``experiments/``, or the path of a folder with a ``study.yaml``.
-        overrides: hold for all points.
+        overrides: of an axis of the grid replace that axis; the others hold for all points.
 
     Raises:
-        ConfigError: there is no such study, or an override is wrong.
+        ConfigError: there is no such study, its grid is no mapping, or an override is wrong.
     """
     folder = _folder(name)
     check_folder(folder)
     look_in(folder)
-    shared = [_SEARCH, *overrides]
     with composing(folder), _explained(overrides):
-        base = hydra.compose("study", shared, return_hydra_config=True)
+        common, narrowed = _apart(overrides, _axes(name, folder / "study.yaml"))
+        shared = [_SEARCH, *common]
+        base = hydra.compose("study", [*shared, *narrowed], return_hydra_config=True)
         if folder.parent != EXPERIMENTS:
             check_composed(base)
         runs = Path(base.paths.runs).expanduser()
@@ -104,7 +107,44 @@ def open_study(name: str, overrides: list[str]) -> Study:
             return _runs("study", [(", ".join(point).replace("=", " "), [*shared, *point]) for point in points])
 
     is_ours = is_grid(base.hydra) and is_in_this_process(base.hydra)
-    return Study(name, runs, compose, None if is_ours else folder)
+    return Study(name, runs, compose, None if is_ours else folder, (*common, *narrowed))
+
+
+def _axes(name: str, file: Path) -> list[str]:
+    """Return the keys of the grid that stands in a file; none if the file has no grid, or that of a search.
+
+    Raises:
+        ConfigError: the grid is no mapping.
+    """
+    node = read_yaml(file)
+    for key in ("hydra", "sweeper", "params"):
+        node = node.get(key) if isinstance(node, dict) else None
+    if isinstance(node, dict):
+        return list(node)
+    if node in (None, "", "null", "~") or str(node).startswith("${"):
+        return []
+    expected = "should be a mapping of keys to values, such as {method: 'kd,at'}"
+    raise ConfigError(f"study {name!r}: {file} has no grid: hydra.sweeper.params {expected}")
+
+
+def _apart(overrides: list[str], axes: list[str]) -> tuple[list[str], list[str]]:
+    """Return the overrides that hold for all points, and one of Hydra's grid that replaces the axes of the others.
+
+    Raises:
+        ConfigError: a key that is no axis is given several values.
+    """
+    known = {axis.lstrip("+"): axis for axis in axes}
+    common, given = [], {}
+    for override in OverridesParser.create().parse_overrides(overrides):
+        text = str(override.input_line)
+        if axis := known.get(override.get_key_element().lstrip("+")):
+            given[axis] = text.partition("=")[2]
+        elif axes and override.is_sweep_override():
+            raise ConfigError(f"{text}: takes one value; only axes of the grid take several: {', '.join(axes)}")
+        else:
+            common.append(text)
+    params = ", ".join(f"{axis}: {quoted(value)}" for axis, value in given.items())
+    return common, [f"hydra.sweeper.params={{{params}}}"] if given else []
 
 
 def compose_list(labelled: list[tuple[str, list[str]]]) -> list[StudyRun]:

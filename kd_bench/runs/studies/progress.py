@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from kd_bench.config.files import write_atomically
 from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.results.records.directory import finished
-from kd_bench.results.records.states import now, process_is_gone, read_state
+from kd_bench.results.records.states import now, process_is_gone, process_start, read_state
 from kd_bench.results.text.escape import visible
 from kd_bench.results.text.formats import percent
 from kd_bench.runs.studies.grid import Study
@@ -47,13 +47,14 @@ class StudyStatus(BaseModel):
     study: str
     host: str
     pid: int
+    pid_since: int | None = None  # see `process_start`
     started_at: datetime
     updated_at: datetime
     tasks: list[TaskStatus]
 
     def abandoned(self) -> bool:
         """Return whether the process that ran the study is gone from this host."""
-        return self.host == socket.gethostname() and process_is_gone(self.pid)
+        return self.host == socket.gethostname() and process_is_gone(self.pid, self.pid_since)
 
     def ended(self) -> bool:
         """Return whether nothing more will happen."""
@@ -67,7 +68,6 @@ class ProgressFile:
         self.study, self.started_at = study, now()
         self.tasks = {task.key: _status(task, first_outcome(task)) for task in tasks}
         self._last = 0.0
-        study.status_file.parent.mkdir(parents=True, exist_ok=True)
 
     def update(self, task: Task, outcome: Outcome) -> None:
         """Take in how a run stands."""
@@ -76,20 +76,24 @@ class ProgressFile:
             self.write()
 
     def write(self) -> None:
-        """Write the file now; a disk that takes no more costs a warning."""
+        """Write the file now; a disk that takes no more, or nothing at all, costs a warning."""
         self._last = time.monotonic()
         status = StudyStatus(
             study=self.study.name,
             host=socket.gethostname(),
             pid=os.getpid(),
+            pid_since=process_start(os.getpid()),
             started_at=self.started_at,
             updated_at=now(),
             tasks=list(self.tasks.values()),
         )
+        path = self.study.status_file
         try:
-            write_atomically(self.study.status_file, status.model_dump_json(indent=1) + "\n")
-        except IntegrityError as error:  # the runs say for themselves what a full disk does to them
-            warnings.warn(f"{error}; kd-bench status is out of date", stacklevel=2)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, status.model_dump_json(indent=1) + "\n")
+        except (IntegrityError, OSError) as error:  # the runs say for themselves what a full disk does to them
+            text = str(error) if isinstance(error, IntegrityError) else f"{path} cannot be written: {error.strerror}"
+            warnings.warn(f"{text}; kd-bench status is out of date", stacklevel=2)
 
 
 def _status(task: Task, outcome: Outcome) -> TaskStatus:

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from kd_bench.errors import SweepError
 from kd_bench.runs.studies.grid import Study
 from kd_bench.runs.studies.progress import ProgressFile, summary_lines
-from kd_bench.runs.studies.scheduling import Options, Scheduler, check_options, make_plan
+from kd_bench.runs.studies.scheduling import Options, Scheduler, check_options, make_plan, writable
 from kd_bench.runs.studies.tasks import Outcome, Task
 
 
@@ -21,6 +21,7 @@ def run_study(study: Study, options: Options, skip_refused: bool = False) -> Non
 
     Raises:
         ConfigError: a point of its grid is wrong; nothing was started.
+        IntegrityError: runs are left to do whose output cannot be written.
         SweepError: runs failed; the others are done.
         Interrupted: stopped; the same call goes on.
     """
@@ -31,6 +32,8 @@ def run_study(study: Study, options: Options, skip_refused: bool = False) -> Non
     for task in tasks:
         if task.refused:
             print(f"refused: {task.label}: {task.refused}", flush=True)
+    if any(task.top1 is None and not task.refused for task in tasks):
+        writable(study.logs)
     file = ProgressFile(study, tasks)
     with _shown(len(tasks), options.jobs) as display:
 

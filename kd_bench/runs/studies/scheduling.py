@@ -1,7 +1,9 @@
 """The scheduler of a study: each run has a process of its own, so that none takes another along when it dies."""
 
 import multiprocessing
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -100,15 +102,13 @@ def make_plan(study: Study, estimate: bool, skip_refused: bool) -> list[Task]:
 
     Raises:
         ConfigError, IntegrityError: as ``planning.plan``.
-        IntegrityError: the log of planning cannot be written.
         KDBenchError: the process ended without a plan.
     """
-    log = study.logs / "planning.log"
     points = study.points
     try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise IntegrityError(f"{log.parent} cannot be written: {error}") from error
+        log = writable(study.logs) / "planning.log"
+    except IntegrityError:  # a plan, and a study that is finished, need no place there
+        log = Path(tempfile.mkdtemp(prefix="kd-bench-")) / "planning.log"
     process, connection = _start("plan_job", points, estimate, skip_refused, log)
     try:
         message: Planned | Failed = connection.recv()
@@ -121,7 +121,23 @@ def make_plan(study: Study, estimate: bool, skip_refused: bool) -> list[Task]:
     if isinstance(message, Failed):
         kinds: dict[int, type[KDBenchError]] = {kind.exit_code: kind for kind in (ConfigError, IntegrityError)}
         raise kinds.get(message.exit_code, KDBenchError)(message.cause)
+    if log.parent != study.logs:
+        shutil.rmtree(log.parent)
     return message.tasks
+
+
+def writable(folder: Path) -> Path:
+    """Make a folder if need be, and return it.
+
+    Raises:
+        IntegrityError: no file can be made in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise IntegrityError(f"{folder} cannot be written: {error.strerror}") from error
+    return folder
 
 
 class Scheduler:

@@ -149,6 +149,16 @@ def test_the_plot_changes_its_axis_and_its_front_follows_the_filter(page):
     assert page.run("document.querySelectorAll('svg .dimmed').length") > 0
 
 
+def test_the_overview_scrolls_by_itself_on_a_phone(page):
+    page.size(390, 800)
+    region = "document.querySelector('table.overview').parentElement"
+    assert page.run(f"{region}.scrollWidth > {region}.clientWidth") is True
+    assert page.run("document.documentElement.scrollWidth <= innerWidth") is True
+    page.run(f"{region}.scrollLeft = 40")
+    first = f"{region}.querySelector('tbody th').getBoundingClientRect().left"
+    assert page.run(f"{first} - {region}.getBoundingClientRect().left") == 0
+
+
 def test_everything_works_with_the_keyboard(page):
     page.run(f"document.querySelector('{TABLE} th[data-key=gap_closed] button').focus()")
     page.press("Enter", 13, "\r")

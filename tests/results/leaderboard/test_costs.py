@@ -4,10 +4,10 @@ import re
 from itertools import pairwise
 
 import pytest
-from support.records import measured_content, record_content
+from support.records import measured_content, record_content, seeds_of
 
 from kd_bench.results.leaderboard.pages.costs import cost_sections, row_points
-from kd_bench.results.leaderboard.plots.pareto import Point, front, pareto_plot
+from kd_bench.results.leaderboard.plots.pareto import BOTTOM, MARKS, WITH_TEACHER, Point, accuracies, front, pareto_plot
 from kd_bench.results.records.record import Record
 
 from .test_text import leaderboard_of
@@ -53,6 +53,61 @@ def test_the_teacher_is_on_the_plot_of_its_ratio_at_one():
     assert 'class="teacher"' in by_ratio
     assert "Rows with the same network at test time share" in text
     assert text.index("by-latency_ratio") < text.index("by-parameters")
+
+
+def trained(method, seconds, teacher_seconds, **changes):
+    content = record_content(method, seconds=seconds, **changes)
+    content["times"]["teacher_train_seconds"] = teacher_seconds
+    return Record.model_validate(content, strict=False)
+
+
+def test_the_teachers_training_counts_once_where_it_was_recorded():
+    found = costs(trained("kd", 10.0, 340.0), trained("at", 20.0, None), trained("scratch", 5.0, None, teacher=None))
+    assert {name: each.get(WITH_TEACHER) for name, each in found.items()} == {"kd": 350.0, "at": None, "scratch": 5.0}
+    records = trained("kd", 10.0, None), trained("scratch", 5.0, None, teacher=None)
+    assert not any(WITH_TEACHER in each for each in costs(*records).values())
+    (text,) = cost_sections(leaderboard_of([trained("kd", 10.0, 340.0)]).boards)
+    assert "Train s with the teacher&#x27;s" in text
+
+
+def test_bars_are_the_t_intervals_of_ranked_rows():
+    kd, at = row_points(leaderboard_of(seeds_of("kd", (0.7, 0.72, 0.74)), seeds_of("at", (0.7, 0.72))).boards)
+    half = 4.302653 * 0.02 / 3**0.5  # t of two degrees of freedom, standard deviation 0.02
+    assert kd.interval == pytest.approx((0.72 - half, 0.72 + half), abs=1e-6)
+    assert at.interval is None
+    plot = pareto_plot("p", "t", [kd, at], [], "macs")
+    ((low, high),) = re.findall(r'class="error" d="M[\d.]+ ([\d.]+)V([\d.]+)"', plot)
+    axis = accuracies([kd, at], [])
+    assert (float(low), float(high)) == pytest.approx((axis.at(0.72 - half), axis.at(0.72 + half)), abs=0.06)
+    (certain,) = row_points(leaderboard_of(seeds_of("kd", (0.98, 1.0, 1.0))).boards)
+    assert certain.interval[1] == 1.0
+
+
+def test_families_have_shapes_and_the_legend_names_them():
+    records = [record_content(name, family=name) for name in "ihgfedcba"]
+    (text,) = cost_sections(leaderboard_of([Record.model_validate(each, strict=False) for each in records]).boards)
+    legend = text[text.index('aria-label="Families"') :]
+    assert re.findall(r"</svg>([^<]*)</li>", legend) == [*"abcdefg", "h, i"]
+    assert len(set(re.findall(r'd="M7 7([^"]*)"', legend))) == len(MARKS) == 8
+    assert set(re.findall(r'class="point f(\d)" data-row', text)) == set("01234567")
+
+
+def test_a_far_lower_scratch_stands_at_the_edge_and_says_so():
+    points = row_points(
+        leaderboard_of(seeds_of("kd", (0.7, 0.72, 0.74)), seeds_of("scratch", (0.1, 0.1, 0.11), teacher=None)).boards
+    )
+    assert accuracies(points, []).low > 0.6
+    plot = pareto_plot("p", "t", points, [], "macs")
+    assert f'data-y="{BOTTOM}.0"' in plot
+    assert ">▾ scratch<" in plot
+
+
+@pytest.mark.parametrize("macs", [[1500.0], [100.0, 130.0], [1.0, 1e9]])
+def test_both_axes_have_several_ticks(macs):
+    points = [Point(str(index), str(index), 0.7 + 0.01 * index, {"macs": each}) for index, each in enumerate(macs)]
+    plot = pareto_plot("p", "t", points, [], "macs")
+    assert plot.count('class="tick"') - 1 >= 3  # less the name of the axis
+    assert plot.count('class="left"') >= 3
 
 
 def boxes(plot):

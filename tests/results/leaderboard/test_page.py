@@ -14,6 +14,7 @@ from kd_bench.results.checking.load import Rejected
 from kd_bench.results.leaderboard.columns import columns_of
 from kd_bench.results.leaderboard.pages.index import html_page
 from kd_bench.results.leaderboard.pages.matrix import win_matrix
+from kd_bench.results.leaderboard.pages.overview import overview
 from kd_bench.results.leaderboard.plots.chart import Axis
 from kd_bench.results.leaderboard.plots.dots import axis_of, dot_plot
 
@@ -222,14 +223,32 @@ def test_the_matrix_says_of_every_pair_what_its_board_says():
     page = Page(win_matrix(board))
     kinds = [attributes.get("class") for _, attributes, _ in page.all("td")]
     assert kinds == [None, None, "better", None, None, "better", "worse", "worse", None]
-    assert [page.texts("td")[at] for at in (2, 6)] == ["▲+3.1", "▼−3.1"]
-    assert page.texts("td")[1] == "+0.0"
-    assert page.all("td")[1][1]["title"] == "not tested"
+    found = board.family.compare(*(row.entry.key for row in board.rows[1:]))
+    p = f"p {found.p_value:.3f}"
+    assert [page.texts("td")[at] for at in (1, 2, 6)] == ["+0.0 not tested", f"▲+3.1 {p}", f"▼−3.1 {p}"]
+    assert {each["aria-label"] for _, each, _ in page.all("span", role="img")} == {"better", "worse"}
     assert page.texts("th", scope="row") == ["1 at", "2 kd", "3 scratch"]
 
 
 def test_no_matrix_of_two_rows(leaderboard):
     assert win_matrix(leaderboard.boards[0]) == ""  # the third row has one seed
+
+
+def test_the_overview_says_of_every_method_what_each_board_says():
+    narrow = [*seeds_of("kd", KD), *seeds_of("scratch", SCRATCH), *seeds_of("at", KD[:2])]
+    slim = [*seeds_of("kd", KD, student="slim"), *seeds_of("dkd", [each + 0.05 for each in SCRATCH], student="slim")]
+    boards = leaderboard_of(narrow, slim).boards
+    page = Page(overview(boards))
+    assert page.texts("th", scope="col") == ["Method", *(board.title for board in boards)]
+    assert [each["href"] for _, each, _ in page.all("a")] == [f"#{board.identifier}" for board in boards]
+    cells = iter(page.texts("td"))
+    assert {name: (next(cells), next(cells)) for name in page.texts("th", scope="row")} == {
+        "at": ("0.00", ""),  # two seeds are not tested
+        "dkd": ("", "▲ +1.90"),
+        "kd": ("baseline", "baseline"),
+        "scratch": ("▼ −3.10", ""),
+    }
+    assert overview(boards[:1]) == ""
 
 
 def test_baselines_leading_rows_and_the_teacher_are_told_apart(leaderboard):

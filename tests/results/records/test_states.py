@@ -10,7 +10,7 @@ import pytest
 
 from kd_bench.config.check import check
 from kd_bench.errors import IntegrityError
-from kd_bench.results.records.states import STATE_FILE, RunState, new_state, read_state, write_state
+from kd_bench.results.records.states import STATE_FILE, RunState, new_state, process_start, read_state, write_state
 
 
 @pytest.fixture
@@ -56,8 +56,18 @@ def test_a_running_state_whose_process_is_gone_is_stale(state, tmp_path, gone):
 
 def test_a_running_state_of_a_living_process_is_running(state, tmp_path):
     for pid in (os.getpid(), 1):  # process 1 may belong to another user
-        write_state(state.model_copy(update={"pid": pid}), tmp_path)
+        write_state(state.model_copy(update={"pid": pid, "pid_since": process_start(pid)}), tmp_path)
         assert read_state(tmp_path).state == "running"
+
+
+def test_another_process_that_got_the_number_is_not_the_run(state, tmp_path):
+    since = process_start(os.getpid())
+    if since is None:
+        pytest.skip("this system does not say when a process started")
+    write_state(state.model_copy(update={"pid_since": since - 1}), tmp_path)
+    assert read_state(tmp_path).state == "stale"
+    write_state(state.model_copy(update={"pid_since": None}), tmp_path)  # of an earlier version
+    assert read_state(tmp_path).state == "running"
 
 
 def test_another_hosts_processes_cannot_be_judged(state, tmp_path, gone):

@@ -11,7 +11,7 @@ from kd_bench.cli.main import main
 from kd_bench.config.composition import choices, composed, composing
 from kd_bench.config.paths import CONF
 from kd_bench.errors import ConfigError
-from kd_bench.runs.studies import running
+from kd_bench.runs.studies import grid, running
 from kd_bench.runs.studies.grid import open_study
 
 METHODS = ["scratch", "kd", "fitnet", "at_8x8", "byot"]
@@ -37,6 +37,21 @@ def test_overrides_hold_for_every_point():
     assert {(run.cfg.recipe.epochs, run.cfg.study) for run in points} == {(3, "mine")}
 
 
+def test_an_override_of_an_axis_replaces_it():
+    points = open_study("digits_families", ["method=scratch,kd", "recipe.epochs=3"]).points
+    assert [(run.cfg.names.method, run.cfg.seed, run.cfg.recipe.epochs) for run in points] == [
+        (method, seed, 3) for method in ("scratch", "kd") for seed in (0, 1, 2)
+    ]
+    points = open_study("digits_families", ["method=kd", "seed=range(3,5)"]).points
+    assert [run.label for run in points] == ["method kd, seed 3", "method kd, seed 4"]
+
+
+def test_a_key_that_is_no_axis_takes_one_value():
+    with pytest.raises(ConfigError) as caught:
+        open_study("demo", ["recipe.epochs=1,2"])
+    assert str(caught.value) == "recipe.epochs=1,2: takes one value; only axes of the grid take several: method, seed"
+
+
 OWN = """
 defaults: [train, _self_]
 study: own
@@ -59,6 +74,30 @@ def test_a_study_may_lie_anywhere(tmp_path):
         for method in ("kd", "at")
         for rate in ("0.1", "0.2")
     ]
+
+
+@pytest.mark.parametrize("key", ["recipe.scheduler.eta_min", "+recipe.scheduler.eta_min"])
+def test_an_axis_that_adds_a_key_is_replaced_with_and_without_its_plus(key, tmp_path):
+    (tmp_path / "study.yaml").write_text(OWN)
+    points = open_study(str(tmp_path), [f"{key}=0.1,0.2", "method=at", "recipe.optimizer.lr=1"]).points
+    assert [run.cfg.recipe.scheduler.eta_min for run in points] == [0.1, 0.2]
+
+
+def test_one_of_hydra_s_launchers_runs_the_axes_that_were_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(grid, "is_in_this_process", lambda cfg: False)  # as with hydra/launcher=joblib, an extra
+    (tmp_path / "study.yaml").write_text(OWN)
+    given = ["recipe.optimizer.lr=0.5,'1'", "seed=3"]
+    study = open_study(str(tmp_path), given)
+    assert study.hydra_folder == tmp_path
+    with composing(tmp_path):
+        search = f"hydra.searchpath=['file://{CONF}']"
+        cfg = hydra.compose("study", [search, *study.overrides], return_hydra_config=True)
+    assert cfg.seed == 3
+    assert cfg.hydra.sweeper.params == {
+        "method": "kd,at",
+        "recipe.optimizer.lr": "0.5,'1'",
+        "+recipe.scheduler.eta_min": "0.001",
+    }
 
 
 @pytest.fixture
@@ -91,7 +130,7 @@ def test_nothing_but_the_base_is_composed_for_the_status(compositions, tmp_path)
 def test_a_point_whose_composition_is_shared_is_what_it_would_be_by_itself(tmp_path):
     text = OWN.replace("recipe.optimizer.lr: 0.1, 0.2", "seed: 0,7,3")
     (tmp_path / "study.yaml").write_text(f"{text}names: {{method: 'kd ${{seed}}'}}\n")
-    points = open_study(str(tmp_path), ["seed=9"]).points
+    points = open_study(str(tmp_path), []).points
     with composing(tmp_path):
         search = f"hydra.searchpath=[file://{CONF}]"
         alone = [composed("study", [search, *run.label.replace(" ", "=").split(",=")]) for run in points]
@@ -115,6 +154,18 @@ def test_a_wrong_grid_is_one_line(axis, line, tmp_path, capsys):
     assert main(["study", str(tmp_path)]) == 2
     (reason,) = capsys.readouterr().err.splitlines()
     assert reason.startswith(f"kd-bench: {line}")
+
+
+@pytest.mark.parametrize("params", ["[method=kd, seed=0]", "method=kd,at", "3", "{}", "null"])
+def test_a_grid_that_is_no_mapping_is_one_line(params, tmp_path, capsys):
+    text, _, _ = OWN.partition("    params:")
+    (tmp_path / "study.yaml").write_text(f"{text}    params: {params}\n")
+    assert main(["study", str(tmp_path)]) == 2
+    (reason,) = capsys.readouterr().err.splitlines()
+    empty = params in ("{}", "null")
+    problem = "is missing" if empty else "should be a mapping of keys to values, such as {method: 'kd,at'}"
+    file = tmp_path / "study.yaml"
+    assert reason == f"kd-bench: study {str(tmp_path)!r}: {file} has no grid: hydra.sweeper.params {problem}"
 
 
 @pytest.mark.parametrize("folder", ["plain", "with space", "a,b", "k=v", "[x]", "it's", "(y)"])

@@ -1,6 +1,7 @@
 """Whole studies with runs that fail in every way: what is finished counts, the rest is named, the next call goes on."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -126,8 +127,8 @@ def test_failed_runs_are_named_and_the_next_call_does_what_is_left(failing, tmp_
     )
 
     (failing / "healed").write_text("")
-    assert main(["study", str(failing), "method.how=works,raises", "--jobs", "2"]) == 2
-    capsys.readouterr()
+    assert main(["study", str(failing), "method.how=works,raises", "--jobs", "2"]) == 0
+    assert "2 runs, 1 of them finished; 2 at a time" in capsys.readouterr().out.splitlines()
     assert main(["study", str(failing), "--jobs", "2"]) == 5  # one still diverges
     assert len(list(runs.glob(f"*/{RECORD_FILE}"))) == 7
     assert record.stat().st_mtime_ns == written
@@ -161,3 +162,25 @@ def test_a_study_whose_plan_cannot_be_made_says_where_the_reason_is(failing, tmp
     assert line == (
         f"kd-bench: planning the study ended with exit code 7; see {tmp_path}/runs/studies/failing/planning.log"
     )
+
+
+def test_a_study_that_is_finished_answers_where_nothing_can_be_written(failing, tmp_path, capsys, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    works = ["study", str(failing), "method.how=works"]
+    assert main(works) == 0
+    studies = tmp_path / "runs" / "studies"
+    studies.rename(tmp_path / "kept")
+    studies.write_text("no folder can be made here, not even by root")
+    capsys.readouterr()
+    assert main([*works, "--dry-run"]) == 0
+    assert "1 runs, 0 to do" in capsys.readouterr().out
+    with pytest.warns(UserWarning, match="failing.json cannot be written: .*; kd-bench status is out of date"):
+        assert main(works) == 0
+    assert "1 runs, 1 of them finished; 1 at a time" in capsys.readouterr().out
+    assert main(["study", str(failing), "method.how=works,raises"]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"kd-bench: {studies}/failing cannot be written: ")
+    assert len(list((tmp_path / "runs").glob("*/state.json"))) == 1
+    assert not list(temporary.glob("*/planning.log"))

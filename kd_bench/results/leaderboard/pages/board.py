@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.columns import Cell, Column
-from kd_bench.results.leaderboard.pages.html import details, full, scroll, unbroken, with_links
+from kd_bench.results.leaderboard.pages.html import details, full, mark, scroll, unbroken, with_links
 from kd_bench.results.leaderboard.pages.matrix import win_matrix
 from kd_bench.results.leaderboard.plots.dots import dot_plot
 from kd_bench.results.leaderboard.rows import Row
@@ -128,7 +128,7 @@ def _cell(column: Column, row: Row) -> str:
     if key == "paper":
         text = with_links(text)
     if cell.mark:
-        text = f'<span role="img" aria-label="{cell.meaning}" title="{cell.meaning}">{cell.mark}</span> {text}'
+        text = f"{mark(cell.mark, cell.meaning)} {text}"
     note = f' <span class="note">{for_html(cell.note)}</span>' if cell.note or key in ALIGNED_COLUMNS else ""
     tag, scope = ("th", ' scope="row"') if key == "method" else ("td", "")
     return f'<{tag}{scope} class="{classes}"{_sort_value(column, cell)}{full(cell.text, limit)}>{text}{note}</{tag}>'

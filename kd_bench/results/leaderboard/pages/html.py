@@ -38,6 +38,11 @@ def scroll(label: str, content: str) -> str:
     return f'<div class="scroll" role="region" aria-label="{for_html(label)}" tabindex="0">{content}</div>'
 
 
+def mark(sign: str, meaning: str) -> str:
+    """Return a sign with what it means, for screen readers and as a tooltip."""
+    return f'<span role="img" aria-label="{meaning}" title="{meaning}">{sign}</span>'
+
+
 def unbroken(text: str) -> str:
     """Keep percent signs from starting a line."""
     return text.replace(" %", "&nbsp;%")

@@ -26,8 +26,8 @@
   }
   const fronts = [...document.querySelectorAll("svg.pareto")].map((plot) => ({
     line: plot.querySelector(".front"),
-    points: [...plot.querySelectorAll("circle")]
-      .map((point) => ({ row: point.dataset.row, x: Number(point.getAttribute("cx")), y: Number(point.getAttribute("cy")) }))
+    points: [...plot.querySelectorAll(".point")]
+      .map((point) => ({ row: point.dataset.row, x: Number(point.dataset.x), y: Number(point.dataset.y) }))
       .sort((a, b) => a.x - b.x || a.y - b.y),
   }));
 

@@ -11,6 +11,8 @@ from kd_bench.results.leaderboard.pages.board import TITLE_LIMIT, board_section
 from kd_bench.results.leaderboard.pages.costs import cost_sections
 from kd_bench.results.leaderboard.pages.filters import column_chooser, column_style, filter_form
 from kd_bench.results.leaderboard.pages.html import BASE_STYLE, document, legend, scroll, section, table
+from kd_bench.results.leaderboard.pages.overview import TITLE as OVERVIEW
+from kd_bench.results.leaderboard.pages.overview import overview
 from kd_bench.results.leaderboard.plots.chart import SERIES
 from kd_bench.results.leaderboard.plots.profile import profile_plot
 from kd_bench.results.leaderboard.summary import (
@@ -45,6 +47,7 @@ def html_page(leaderboard: Leaderboard, run_pages: bool = True) -> str:
         f"{column_chooser(columns) if boards else ''}{_contents(boards)}</header>",
         "<main>",
         "" if boards else f"<p>{EMPTY}</p>",
+        overview(boards),
         *(board_section(board, columns, run_pages) for board in boards),
         *cost_sections(boards),
         *(_aggregate(index, aggregate) for index, aggregate in enumerate(leaderboard.aggregates)),
@@ -58,7 +61,7 @@ def html_page(leaderboard: Leaderboard, run_pages: bool = True) -> str:
 def _contents(boards: Sequence[Board]) -> str:
     if len(boards) < 2:
         return ""
-    targets = [(board.identifier, board.title) for board in boards]
+    targets = [("overview", OVERVIEW), *((board.identifier, board.title) for board in boards)]
     targets += [("cost-0", "Accuracy against cost"), ("how", "How to read this")]
     links = [f'<li><a href="#{target}">{for_html(title, TITLE_LIMIT)}</a></li>' for target, title in targets]
     return f'<nav aria-label="Boards"><ul class="contents">{"".join(links)}</ul></nav>'

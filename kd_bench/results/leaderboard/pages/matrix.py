@@ -2,7 +2,7 @@
 
 from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.columns import MARKS
-from kd_bench.results.leaderboard.pages.html import details, scroll
+from kd_bench.results.leaderboard.pages.html import details, mark, scroll
 from kd_bench.results.statistics.simultaneous import Comparison
 from kd_bench.results.text.escape import for_html
 from kd_bench.results.text.formats import MISSING, p_value
@@ -11,7 +11,7 @@ FEWEST, MOST = 3, 60  # rows; two are compared by the table, and more than sixty
 NAME_LIMIT = 40
 CAPTION = (
     "Row minus column in points of test top-1, on shared seeds. ▲ the row is shown better, ▼ worse, no sign: not"
-    " separated. A cell's tooltip has its adjusted p value. Numbers of columns are those of rows."
+    " separated. Below stands the adjusted p value. Numbers of columns are those of rows."
 )
 
 
@@ -40,7 +40,8 @@ def _cell(found: Comparison) -> str:
         return f"<td>{MISSING}</td>"
     text = f"{100 * found.difference:+.1f}".replace("-", "−")
     if found.p_value is None:
-        return f'<td title="not tested">{text}</td>'
+        return f"<td>{text} <small>not tested</small></td>"
     shown = found.claim != "not separated"
     kind = f' class="{found.claim}"' if shown else ""
-    return f'<td{kind} title="p {p_value(found.p_value)}">{MARKS[found.claim] if shown else ""}{text}</td>'
+    sign = mark(MARKS[found.claim], found.claim) if shown else ""
+    return f"<td{kind}>{sign}{text} <small>p {for_html(p_value(found.p_value))}</small></td>"

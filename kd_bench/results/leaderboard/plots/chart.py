@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kd_bench.results.text.escape import for_html
 
-MOST_TICKS = 7
+FEWEST_TICKS, MOST_TICKS = 3, 7
 SERIES = 6  # lines that can be told apart, by dashes as well as by colour
 
 
@@ -29,9 +29,13 @@ class Axis:
         return self.start + (self.end - self.start) * min(1.0, max(0.0, share))
 
     def ticks(self) -> list[float]:
-        """Return multiples of 1, 2 or 5 times a power of ten, at most ``MOST_TICKS``; powers where they suffice."""
+        """Return multiples of 1, 2 or 5 times a power of ten, at most ``MOST_TICKS``; powers where they suffice.
+
+        A logarithmic axis that has fewer than three of these is ticked like a linear one.
+        """
         if self.logarithmic:
-            return self._logarithmic_ticks()
+            found = self._logarithmic_ticks()
+            return found if len(found) >= FEWEST_TICKS else Axis(self.low, self.high).ticks()
         power = math.floor(math.log10(self.high - self.low)) - 1
         steps = (factor * 10.0**exponent for exponent in (power, power + 1) for factor in (1, 2, 5))
         step = next(step for step in steps if (self.high - self.low) / step <= MOST_TICKS - 1)
