@@ -198,7 +198,7 @@ SECRETS = {
     "a name": "names: {recipe: '${oc.env:TOKEN}'}\n",
     "a name, by way of another key": "study: '${oc.env:TOKEN}'\nnames: {recipe: '${study}'}\n",
     "an unknown choice": "PLACE: ['train', {method: '${oc.env:TOKEN}'}, _self_]\n",
-    "an axis": "hydra: {mode: MULTIRUN, sweeper: {params: {method: '${oc.env:TOKEN}'}}}\n",
+    "an axis": "hydra: {mode: MULTIRUN, sweeper: {params: {recipe: '${oc.env:TOKEN}'}}}\n",
     "a setting of the sweeper": "hydra: {sweeper: {max_batch_size: '${oc.env:TOKEN}'}}\n",
     "a setting of a launcher": "hydra: {launcher: {_target_: '${oc.env:TOKEN}'}}\n",
     "the place of a sweep": "hydra: {sweep: {dir: '${oc.env:TOKEN}'}}\n",
