@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,18 @@ def pytest_collection_finish() -> None:
     """Tests that need no torch are not made to import it."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(2)
+
+
+@pytest.fixture
+def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory; what ``main`` changes of the process is put back."""
+    empty = tmp_path / "working-directory"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    monkeypatch.setattr(sys, "argv", ["kd-bench"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    return empty
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -87,20 +88,35 @@ def check_hydra(arguments: list[str]) -> None:
         raise ConfigError("--config-path: the configuration is that of kd-bench; add a folder of yours by --config-dir")
     touched = any("hydra" in override.partition("=")[0] for override in options.overrides)
     if touched or options.config_name or (options.config_dir and os.path.isdir(options.config_dir)):
-        cfg = _composed(options)
-        _check_overrides(cfg, options.overrides)
-        check_composed(cfg)
+        check_composed(_composed(options), options.overrides)
 
 
-def check_composed(cfg: DictConfig) -> None:
+def check_composed(cfg: DictConfig, overrides: list[str]) -> None:
     """Look at a whole configuration, Hydra's own part included.
+
+    Args:
+        overrides: those that it was composed with.
 
     Raises:
         ConfigError: names what Hydra must not act on, or what must be neither stored nor shown.
     """
+    _check_overrides(cfg, overrides)
     check_interpolations(OmegaConf.to_container(cfg, resolve=False))
     for problem in problems(cfg):
         raise ConfigError(problem)
+
+
+@contextmanager
+def copying_no_environment() -> Iterator[None]:
+    """Say what is wrong where Hydra, while it composes, copies an environment variable that there is not.
+
+    Raises:
+        ConfigError: names the key of Hydra.
+    """
+    try:
+        yield
+    except KeyError as error:
+        raise ConfigError(f"hydra.job.env_copy: {error} is not allowed here") from error
 
 
 def _composed(options: Any) -> DictConfig:
@@ -113,9 +129,8 @@ def _composed(options: Any) -> DictConfig:
     try:
         hydra = Hydra.create_main_hydra2("kd-bench", search)
         name = options.config_name or "train"
-        cfg = hydra.compose_config(name, options.overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
-    except KeyError as error:
-        raise ConfigError(f"hydra.job.env_copy: {error} is not allowed here") from error
+        with copying_no_environment():
+            cfg = hydra.compose_config(name, options.overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
     finally:
         GlobalHydra.instance().clear()
     return cfg

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kd_bench.config.files import file_sha256
 from kd_bench.errors import IntegrityError
-from kd_bench.evaluation import machine as provenance
+from kd_bench.evaluation import machine
 from kd_bench.evaluation.evaluate import metrics_of
 from kd_bench.evaluation.full import FIELDS, NOT_ASKED_FOR, full_evaluation
 from kd_bench.evaluation.latency import device_of
@@ -71,9 +71,9 @@ def measured(record: Record, directory: Path, opened: OpenedRun | None) -> Evalu
     return Evaluation(
         run_id=record.run_id,
         evaluated_at=now(),
-        code=provenance.code(),
-        environment=provenance.environment(),
-        hardware=provenance.hardware(device_of(opened.config) if opened else torch.device("cpu")),
+        code=machine.code(),
+        environment=machine.environment(),
+        hardware=machine.hardware(device_of(opened.config) if opened else torch.device("cpu")),
         metrics=metrics_of(predictions, epochs),
         full=_full(opened, record, predictions) if opened else None,
     )

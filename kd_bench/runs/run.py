@@ -71,9 +71,10 @@ def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: 
             _put_in_order(state, directory)
             if not wait:
                 _say(config, f"{title(state, config, pair)}: done before, {_result(record, directory)}")
-                opened = OpenedRun(config, pair, arrays, data_module(config, pair, arrays), directory, teachers)
-                if config.evaluation.sections and (added := add_sections(opened, record)) is not None:
-                    _say(config, f"  measured in full: {added}")
+                if config.evaluation.sections:
+                    opened = OpenedRun(config, pair, arrays, data_module(config, pair, arrays), directory, teachers)
+                    if (added := add_sections(opened, record)) is not None:
+                        _say(config, f"  measured in full: {added}")
             return record
         with stop_signals(), _recorded_state(state, directory, config), torch_threads(config.trainer.threads):
             opened = OpenedRun(config, pair, arrays, data_module(config, pair, arrays), directory, teachers)

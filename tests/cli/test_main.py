@@ -28,15 +28,8 @@ FAST = [
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    """An empty working directory; what ``main`` changes of the process is put back."""
-    empty = tmp_path / "working-directory"
-    empty.mkdir()
-    monkeypatch.chdir(empty)
-    monkeypatch.setattr(sys, "argv", ["kd-bench"])
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    return empty
+def folder(working_directory) -> Path:
+    return working_directory
 
 
 def command(*arguments: str, **options) -> subprocess.CompletedProcess:

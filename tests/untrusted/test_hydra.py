@@ -23,14 +23,10 @@ HEAD = "defaults: [train, _self_]\n"
 
 
 @pytest.fixture
-def theirs(tmp_path, monkeypatch) -> Path:
-    """A folder that somebody else wrote, in an empty working directory; what ``main`` changes is put back."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["kd-bench"])
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+def theirs(working_directory, monkeypatch) -> Path:
+    """A folder that somebody else wrote."""
     monkeypatch.setenv("TOKEN", "s3cret")
-    folder = tmp_path / "theirs"
+    folder = working_directory / "theirs"
     folder.mkdir()
     return folder
 
@@ -113,6 +109,16 @@ def test_a_key_that_hydra_acts_on_is_refused(theirs, capfd, monkeypatch, text):
     assert KEYS[text] in refused(capfd, "--config-name", "study", *TINY)
     assert (theirs.parent / "precious").read_text() == "kept"
     assert not (theirs.parent / "canary").exists()
+
+
+@pytest.mark.parametrize("text", KEYS)
+def test_a_study_with_a_key_that_hydra_acts_on_is_refused(theirs, capfd, text):
+    write(theirs, "study.yaml", f"{HEAD}hydra: {{{text}}}\n")
+    assert main(["study", "theirs", *TINY]) == 2
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1
+    assert KEYS[text] in error
+    assert "s3cret" not in error
 
 
 @pytest.mark.parametrize("arguments", [[], ["--cfg", "job"], ["-m", "seed=0,1"]], ids=["run", "show", "sweep"])

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kd_bench.config.composition import choices, composing, quoted
 from kd_bench.config.explain import explain
 from kd_bench.config.folders import check_folder, read_yaml
-from kd_bench.config.guard import check_composed
+from kd_bench.config.guard import check_composed, copying_no_environment
 from kd_bench.config.paths import CONF, EXPERIMENTS
 from kd_bench.config.plugins import look_in
 from kd_bench.errors import ConfigError, nearest
@@ -94,9 +94,10 @@ def open_study(name: str, overrides: list[str]) -> Study:
     with composing(folder), _explained(overrides):
         common, narrowed = _apart(overrides, _axes(name, folder / "study.yaml"))
         shared = [_SEARCH, *common]
-        base = hydra.compose("study", [*shared, *narrowed], return_hydra_config=True)
+        with copying_no_environment():
+            base = hydra.compose("study", [*shared, *narrowed], return_hydra_config=True)
         if folder.parent != EXPERIMENTS:
-            check_composed(base)
+            check_composed(base, [*shared, *narrowed])
         runs = Path(base.paths.runs).expanduser()
 
     def compose() -> list[StudyRun]:
