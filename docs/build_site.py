@@ -49,12 +49,12 @@ def build(site: Path) -> None:
     Raises:
         SystemExit: a link leads nowhere, something would be loaded from a network, or Sphinx has a warning.
     """
-    from sphinx.application import Sphinx
+    if site.exists() and not (site / ".buildinfo").exists():
+        raise SystemExit(f"{site}: is there already and is no site")
+    from sphinx.application import Sphinx  # an extra, which the check above does without
 
     from kd_bench.results.write import write_leaderboard
 
-    if site.exists() and not (site / ".buildinfo").exists():
-        raise SystemExit(f"{site}: is there already and is no site")
     shutil.rmtree(site, ignore_errors=True)
     with tempfile.TemporaryDirectory() as work:
         source, doctrees = Path(work) / "source", Path(work) / "doctrees"
