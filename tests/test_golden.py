@@ -1,7 +1,8 @@
 """Losses and gradients against vectors of the published reference implementations.
 
-The folder is ``tests/golden`` or what the environment variable ``KD_BENCH_GOLDEN`` names. Every case of its manifest is
-run in float32, at the manifest's tolerances, and in float64, where scalar losses must agree to nine digits.
+The folders are ``tests/golden`` and ``tests/golden_2``, or the one that the environment variable ``KD_BENCH_GOLDEN``
+names. Every case of a manifest is run in float32, at the manifest's tolerances, and in float64, where scalar losses
+must agree to nine digits.
 """
 
 import copy
@@ -15,11 +16,12 @@ import numpy as np
 import pytest
 import torch
 from golden_rows import ROWS
-from golden_rows.given import Arrays, Case, Row
+from golden_rows.given import Arrays, Case, Row, Settings, only
 from torch import Tensor
 
-SHIPPED = Path(__file__).with_name("golden")
-FOLDER = Path(os.environ.get("KD_BENCH_GOLDEN") or SHIPPED).expanduser()
+SHIPPED = [Path(__file__).with_name(name) for name in ("golden", "golden_2")]
+NAMED = os.environ.get("KD_BENCH_GOLDEN")
+FOLDERS = [Path(NAMED).expanduser()] if NAMED else SHIPPED
 EXACT = 1e-9  # relative difference of scalar losses in float64
 
 
@@ -36,7 +38,7 @@ def read_cases(folder: Path) -> list[Case]:
         fail(f"{path} cannot be read: {type(error).__name__}: {error}")
     if not isinstance(cases, list) or not cases:
         fail(f"{path} lists no case in format 1")
-    return cases
+    return [{**case, "folder": folder} for case in cases]
 
 
 class Inputs:
@@ -66,21 +68,31 @@ class Inputs:
         return torch.zeros_like(array) if gradient is None else gradient
 
 
-def read_arrays(case: Case, folder: Path) -> dict[str, np.ndarray]:
-    path = folder / case["file"]
+def read_arrays(case: Case) -> dict[str, np.ndarray]:
+    path = case["folder"] / case["file"]
     if hashlib.sha256(path.read_bytes()).hexdigest() != case["sha256"]:
         fail(f"{case['id']}: {path} is not the file of the manifest: its sha256 differs")
     with np.load(path, allow_pickle=False) as stored:
         return {name: stored[name] for name in case["arrays"]}
 
 
-def check(case: Case, rows: dict[str, Row], folder: Path, dtype: torch.dtype) -> None:
-    """Fail, naming the case and the output, unless a row gives all that the case lists."""
+def outputs_of(case: Case, rows: dict[str, Row], arrays: Arrays) -> dict[str, Tensor]:
+    """Run the row of the case, which must exist and read every setting."""
     if case["method"] not in rows:
         fail(f"no golden row for method {case['method']!r}: tests/golden_rows/ needs one")
-    stored = read_arrays(case, folder)
+    settings = Settings(case["hyperparameters"])
+    outputs = rows[case["method"]]({**case, "hyperparameters": settings}, arrays)
+    unknown = [f"{name}={settings[name]!r}" for name in settings if name not in settings.read]
+    if unknown:
+        fail(f"{case['id']}: the golden row of {case['method']!r} does not know the setting {', '.join(unknown)}")
+    return outputs
+
+
+def check(case: Case, rows: dict[str, Row], dtype: torch.dtype) -> None:
+    """Fail, naming the case and the output, unless a row gives all that the case lists."""
+    stored = read_arrays(case)
     inputs = Inputs(case, stored, dtype)
-    outputs = rows[case["method"]](case, inputs.arrays)
+    outputs = outputs_of(case, rows, inputs.arrays)
     for name, description in case["arrays"].items():
         if description["role"] == "output":
             compare(case, name, computed(case, name, outputs, inputs), stored[name], dtype)
@@ -127,7 +139,7 @@ def compare(case: Case, name: str, got: Tensor, stored: np.ndarray, dtype: torch
 
 
 try:
-    CASES = read_cases(FOLDER)
+    CASES = [case for folder in FOLDERS for case in read_cases(folder)]
     UNREADABLE = ""
 except pytest.fail.Exception as error:
     CASES, UNREADABLE = [], str(error)
@@ -140,12 +152,16 @@ def test_the_manifest_is_readable():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 def test_golden(case: Case, dtype: torch.dtype):
-    check(case, ROWS, FOLDER, dtype)
+    check(case, ROWS, dtype)
 
 
 # Methods whose vectors are not distributed: their rows take the arrays that are listed, and give all outputs.
 
-WITHOUT_VECTORS: list[Case] = json.loads((SHIPPED / "without_vectors.json").read_text(encoding="utf-8"))["cases"]
+WITHOUT_VECTORS: list[Case] = [
+    {**case, "id": case["method"]}
+    for folder in SHIPPED
+    for case in json.loads((folder / "without_vectors.json").read_text(encoding="utf-8"))["cases"]
+]
 
 
 def arbitrary(description: dict[str, Any], seed: int) -> np.ndarray:
@@ -159,11 +175,9 @@ def arbitrary(description: dict[str, Any], seed: int) -> np.ndarray:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("case", WITHOUT_VECTORS, ids=[case["method"] for case in WITHOUT_VECTORS])
 def test_a_row_without_vectors_takes_and_gives_what_is_listed(case: Case, dtype: torch.dtype):
-    case = {**case, "id": case["method"]}
-    assert case["method"] in ROWS, f"tests/golden_rows/ needs a row of {case['method']!r}"
     stored = {name: arbitrary(case["arrays"][name], seed) for seed, name in enumerate(case["arrays"])}
     inputs = Inputs(case, stored, dtype)
-    outputs = ROWS[case["method"]](case, inputs.arrays)
+    outputs = outputs_of(case, ROWS, inputs.arrays)
     for name, description in case["arrays"].items():
         if description["role"] == "output":
             got = computed(case, name, outputs, inputs)
@@ -178,7 +192,7 @@ def test_a_row_without_vectors_takes_and_gives_what_is_listed(case: Case, dtype:
 
 @pytest.fixture
 def kd_case() -> Case:
-    return copy.deepcopy(next(case for case in read_cases(SHIPPED) if case["id"] == "kd_a"))
+    return copy.deepcopy(next(case for case in read_cases(SHIPPED[0]) if case["id"] == "kd_a"))
 
 
 def changed(name: str, change: Any) -> Row:
@@ -191,14 +205,29 @@ def changed(name: str, change: Any) -> Row:
     return row
 
 
-def expect_failure(message: str, case: Case, row: Row | None, folder: Path = SHIPPED) -> None:
+def expect_failure(message: str, case: Case, row: Row | None) -> None:
     rows = {} if row is None else {"kd": row}
     with pytest.raises(pytest.fail.Exception, match=message):
-        check(case, rows, folder, torch.float32)
+        check(case, rows, torch.float32)
 
 
 def test_a_method_without_a_row_fails_by_name(kd_case):
     expect_failure("no golden row for method 'kd'", kd_case, None)
+
+
+def test_a_setting_that_the_row_does_not_know_fails_by_name(kd_case):
+    kd_case["hyperparameters"]["margin"] = 0.5
+    expect_failure("kd_a: the golden row of 'kd' does not know the setting margin=0.5", kd_case, ROWS["kd"])
+
+
+def test_a_value_that_the_row_cannot_take_fails_by_name(kd_case):
+    def row(case: Case, arrays: Arrays) -> dict[str, Tensor]:
+        only(case, "temperature", 4.0, 5.0)
+        return ROWS["kd"](case, arrays)
+
+    check(kd_case, {"kd": row}, torch.float32)
+    kd_case["hyperparameters"]["temperature"] = 2.0
+    expect_failure("kd_a: temperature=2.0 is no setting of kd_bench's 'kd': it has 4.0 or 5.0", kd_case, row)
 
 
 def test_an_output_that_the_row_lacks_fails_by_name(kd_case):
@@ -242,9 +271,9 @@ def test_a_teacher_changed_in_place_fails(kd_case):
 
 
 def test_a_file_that_is_not_the_manifests_fails(kd_case, tmp_path):
-    content = (SHIPPED / kd_case["file"]).read_bytes()
+    content = (kd_case["folder"] / kd_case["file"]).read_bytes()
     (tmp_path / kd_case["file"]).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    expect_failure("kd_a: .* is not the file of the manifest", kd_case, ROWS["kd"], tmp_path)
+    expect_failure("kd_a: .* is not the file of the manifest", {**kd_case, "folder": tmp_path}, ROWS["kd"])
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ class AT(Method):
 
     paper = "Zagoruyko & Komodakis 2017, arXiv:1612.03928"
     family = "features"
+    reads = ("logits", "embedding", "stages")
     tuned_on_32x32 = MappingProxyType({"at_weight": 1000.0})  # the mean over fewer positions is larger
 
     def __init__(self, ce_weight: NonNegative, at_weight: NonNegative, power: PositiveInt, skip_stages: Count) -> None:

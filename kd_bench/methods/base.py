@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.data.samplers import SamplerKind
 from kd_bench.errors import ConfigError
-from kd_bench.models.features import FeatureTap, Outputs
+from kd_bench.models.features import Ability, FeatureTap, Outputs
 
 TeacherKind = Literal["none", "frozen", "own", "assistant", "assistants", "trained", "moving_average"]
+Reads = tuple[Literal["logits", "embedding", "stages"], ...] | None  # fields of Outputs
 TeacherT = TypeVar("TeacherT")  # FeatureTap or Outputs
 
 
@@ -35,23 +36,30 @@ class Requirements:
         batch_statistics: the teacher's batch norms normalise with the statistics of the batch, as in a network that was
             left in train mode; their running statistics stay as they are.
         views: augmented views of each image in a batch. Outputs then have V * B rows, one view after the other.
+        strong_views: those of the views, counted from 0, that get the recipe's ``strong_steps``.
         rotations: each image is rotated by 0, 90, 180 and 270 degrees, in place of views: outputs have 4 * B rows.
         sampler: ``plain``; ``class_pairs``: a batch is B samples, then B others of the same classes in the same order;
             ``repeated_halves``: the first half of a batch is the second half of the batch before, augmented anew.
         pre_activations: stage maps before the last ReLU are needed, which only some networks give.
+        student_has, teacher_has: abilities that not every network has: see ``kd_bench.models.features.ABILITIES``.
         min_classes: the least number of classes for which the loss is defined.
-        memory: while it trains, the method writes into buffers that have a row for each training sample. Processes that
-            train one run together would each write their own.
+        soft_targets: the terms read labels as ``Batch.labels`` or not at all, so that images may be mixed.
+        memory: while it trains, the method writes into buffers that have a row for each training sample or class.
+            Processes that train one run together would each write their own.
     """
 
     teacher: TeacherKind = "frozen"
     batch_statistics: bool = False
     views: int = 1
+    strong_views: tuple[int, ...] = ()
     rotations: bool = False
     sampler: SamplerKind = "plain"
     pre_activations: bool = False
     min_classes: int = 2
     memory: bool = False
+    soft_targets: bool = False
+    student_has: tuple[Ability, ...] = ()
+    teacher_has: tuple[Ability, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,11 +69,13 @@ class TrainingSet:
     Attributes:
         targets: (N,) classes, in the order of ``Batch.index``.
         teacher_outputs: makes a pass of the method's teacher over all of them, not augmented, in order.
+        augmented_outputs: the same, augmented as in the first epoch; None where nothing is trained.
     """
 
     targets: Tensor
     num_classes: int
     teacher_outputs: Callable[[], Iterator[tuple[Batch, Outputs]]]
+    augmented_outputs: Callable[[], Iterator[tuple[Batch, Outputs]]] | None = None
 
 
 class Progress(NamedTuple):
@@ -90,6 +100,8 @@ class Method(nn.Module):
 
     paper: str  # authors, year, arXiv id
     family: str  # logits, features, relations, self-distillation, ..., baseline
+    # Fields of the teacher's `Outputs` that the terms read, which a cache can keep; None: anything, which none keeps.
+    reads: Reads = None
     requires: Requirements = Requirements()
     assistants: Sequence[str] = ()  # networks between teacher and student, each trained from those before it
     tuned_on_32x32: Mapping[str, float] = {}  # arguments and their published values, too large for smaller images
@@ -115,6 +127,20 @@ class Method(nn.Module):
     def teacher_decay(self, progress: Progress) -> float:
         """Return the share of a ``moving_average`` teacher's weights that stays after a step, in [0, 1)."""
         raise NotImplementedError
+
+    def observe(
+        self, student: FeatureTap, teacher: Callable[..., Outputs] | None, images: Tensor
+    ) -> tuple[Outputs, Outputs | None]:
+        """Run both networks on the images of a training step and return what they give, the teacher's in float32.
+
+        A method overrides it where the input of one network depends on what the other gives.
+
+        Args:
+            teacher: takes what ``FeatureTap.forward`` takes; None where the method learns from no network.
+            images: (V * B, 3, H, W), one view or rotation after the other.
+        """
+        taught = None if teacher is None else teacher(images)
+        return student(images), taught
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Return weighted named scalar terms, whose sum is the loss."""

@@ -27,6 +27,7 @@ class BornAgain(Method):
 
     paper = "Furlanello et al. 2018, arXiv:1805.04770"
     family = "self-distillation"
+    reads = ("logits",)
     requires = Requirements(teacher="own")
 
     def __init__(self, soft_weight: NonNegative, ce_weight: NonNegative) -> None:

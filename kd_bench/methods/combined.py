@@ -1,6 +1,6 @@
 """Several methods' terms in one loss, written in YAML alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 
 from torch import Tensor, nn
@@ -15,19 +15,23 @@ def _merged(parts: list[Requirements]) -> Requirements:
     kinds = {part.teacher for part in parts} - {"none"}
     if len(kinds) > 1:
         raise ConfigError(f"method.terms: methods with different teachers cannot be combined: {sorted(kinds)}")
-    batches = {(part.views, part.rotations, part.sampler) for part in parts}
+    batches = {(part.views, part.strong_views, part.rotations, part.sampler) for part in parts}
     if len(batches) > 1:
         raise ConfigError(f"method.terms: methods with different batches cannot be combined: {sorted(batches)}")
-    ((views, rotations, sampler),) = batches
+    ((views, strong_views, rotations, sampler),) = batches
     return Requirements(
         teacher=next(iter(kinds), "none"),
         batch_statistics=any(part.batch_statistics for part in parts),
         views=views,
+        strong_views=strong_views,
         rotations=rotations,
         sampler=sampler,
         pre_activations=any(part.pre_activations for part in parts),
         min_classes=max(part.min_classes for part in parts),
         memory=any(part.memory for part in parts),
+        soft_targets=all(part.soft_targets for part in parts),
+        student_has=tuple(dict.fromkeys(chain.from_iterable(part.student_has for part in parts))),
+        teacher_has=tuple(dict.fromkeys(chain.from_iterable(part.teacher_has for part in parts))),
     )
 
 
@@ -40,7 +44,7 @@ class Combined(Method):
 
     Raises:
         ConfigError: fewer than two methods, different kinds of teacher or batch, or more than one that pretrains,
-            predicts in its own way, averages weights or names assistants.
+            predicts in its own way, averages weights, names assistants or chooses what the networks see.
     """
 
     family = "combination"
@@ -52,14 +56,18 @@ class Combined(Method):
         self.terms = nn.ModuleDict(terms)
         self.paper = "; ".join(dict.fromkeys(method.paper for method in terms.values()))
         self.requires = _merged([method.requires for method in terms.values()])
+        parts = [m.reads for m in terms.values() if m.requires.teacher != "none"]
+        self.reads = None if None in parts else tuple(sorted({name for part in parts for name in part or ()}))
         self.pretraining = [m for m in terms.values() if m.pretrain_epochs]
         self.predicting = [m for m in terms.values() if type(m).predict is not Method.predict]
         self.making_teacher = [
             m for m in terms.values() if m.assistants or type(m).teacher_decay is not Method.teacher_decay
         ]
-        if max(len(self.pretraining), len(self.predicting), len(self.making_teacher)) > 1:
+        self.observing = [m for m in terms.values() if type(m).observe is not Method.observe]
+        if max(map(len, (self.pretraining, self.predicting, self.making_teacher, self.observing))) > 1:
             raise ConfigError(
-                "method.terms: at most one method may pretrain, one change the prediction, and one make its teacher"
+                "method.terms: at most one method may pretrain, one change the prediction, one make its teacher, and "
+                "one choose what the networks see"
             )
         self.assistants = self.making_teacher[0].assistants if self.making_teacher else ()
         self.pretrain_epochs = sum(m.pretrain_epochs for m in self.pretraining)
@@ -77,6 +85,12 @@ class Combined(Method):
 
     def teacher_decay(self, progress: Progress) -> float:
         return self.making_teacher[0].teacher_decay(progress)
+
+    def observe(
+        self, student: FeatureTap, teacher: Callable[..., Outputs] | None, images: Tensor
+    ) -> tuple[Outputs, Outputs | None]:
+        (observing, *_) = [*self.observing, super()]
+        return observing.observe(student, teacher, images)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         total: dict[str, Tensor] = {}

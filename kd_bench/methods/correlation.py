@@ -31,6 +31,7 @@ class Correlation(Method):
 
     paper = "Peng et al. 2019, arXiv:1904.01802"
     family = "relations"
+    reads = ("logits", "embedding")
 
     def __init__(self, ce_weight: NonNegative, correlation_weight: NonNegative, projection_size: PositiveInt) -> None:
         super().__init__()

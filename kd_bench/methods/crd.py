@@ -82,6 +82,7 @@ class CRD(Method):
 
     paper = "Tian et al. 2020, arXiv:1910.10699"
     family = "contrastive"
+    reads = ("logits", "embedding")
     requires = Requirements(memory=True)
     memory_student: Tensor
     memory_teacher: Tensor

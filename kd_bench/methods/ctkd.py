@@ -45,6 +45,7 @@ class CTKD(Method):
 
     paper = "Li et al. 2023, arXiv:2211.16231"
     family = "logits"
+    reads = ("logits",)
 
     def __init__(
         self,

@@ -33,6 +33,7 @@ class DGKD(Method):
 
     paper = "Son et al. 2021, arXiv:2009.08825"
     family = "logits"
+    reads = ("logits",)
     requires = Requirements(teacher="assistants")
 
     def __init__(

@@ -47,6 +47,7 @@ class DIST(Method):
 
     paper = "Huang et al. 2022, arXiv:2205.10536"
     family = "logits"
+    reads = ("logits",)
 
     def __init__(
         self, ce_weight: NonNegative, inter_weight: NonNegative, intra_weight: NonNegative, temperature: Positive

@@ -1,13 +1,12 @@
 """Decoupled knowledge distillation: target class and other classes, each with a weight of its own."""
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch
 from kd_bench.methods.base import Method, Progress, Requirements
-from kd_bench.methods.losses import cross_entropy, kl_divergence, logit_pair, warm_up, without_target
+from kd_bench.methods.losses import cross_entropy, kl_divergence, logit_pair, two_way, warm_up, without_target
 from kd_bench.models.features import Outputs
 
 
@@ -21,13 +20,7 @@ def target_class_loss(student_logits: Tensor, teacher_logits: Tensor, targets: T
         student_logits, teacher_logits: (B, K).
         targets: (B,) class indices.
     """
-
-    def two_way(logits: Tensor) -> Tensor:
-        log_probabilities = F.log_softmax(logits / temperature, dim=1)
-        others = without_target(log_probabilities, targets).logsumexp(dim=1, keepdim=True)
-        return torch.cat([log_probabilities.gather(1, targets[:, None]), others], dim=1)
-
-    student, teacher = two_way(student_logits), two_way(teacher_logits)
+    student, teacher = (two_way(logits, targets, temperature) for logits in (student_logits, teacher_logits))
     return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
@@ -60,6 +53,7 @@ class DKD(Method):
 
     paper = "Zhao et al. 2022, arXiv:2203.08679"
     family = "logits"
+    reads = ("logits",)
     requires = Requirements(min_classes=3)
 
     def __init__(

@@ -76,6 +76,7 @@ class FitNet(Method):
 
     paper = "Romero et al. 2015, arXiv:1412.6550"
     family = "features"
+    reads = ("logits", "embedding", "stages")
 
     def __init__(self, ce_weight: NonNegative, hint_weight: NonNegative, hint_stage: Count) -> None:
         super().__init__()

@@ -49,6 +49,7 @@ class FSP(Method):
 
     paper = "Yim et al. 2017, CVPR"
     family = "relations"
+    reads = ("logits", "embedding", "stages")
 
     def __init__(self, ce_weight: NonNegative, pretrain_epochs: PositiveInt) -> None:
         super().__init__()

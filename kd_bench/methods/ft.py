@@ -15,17 +15,20 @@ from kd_bench.models.features import FeatureTap, Outputs
 SLOPE = 0.1  # of the leaky ReLUs
 
 
-def factor_loss(student_factor: Tensor, teacher_factor: Tensor, power: int) -> Tensor:
-    """Mean absolute difference of the factors' normalised attention maps.
+def factor_loss(student_factor: Tensor, teacher_factor: Tensor, power: int, exponent: int = 1) -> Tensor:
+    """Mean distance of the factors' normalised attention maps: the absolute difference, or its power ``exponent``.
 
     The paper (Kim et al. 2018, section 3.2) compares the whole factors, L2-normalised; RepDistiller takes the mean of
     ``factor ** power`` over channels first. The larger map is average-pooled to the smaller one.
 
     Args:
         student_factor, teacher_factor: (B, C, H, W), sizes may differ.
+        exponent: the paper's p. Above 1 RepDistiller takes the power of the difference itself, without its absolute
+            value: an odd one gives a loss below 0 where the student's map is the smaller one.
     """
     student, teacher = to_smaller_size(full_precision(student_factor), full_precision(teacher_factor))
-    return (attention(student, power) - attention(teacher, power)).abs().mean()
+    difference = attention(student, power) - attention(teacher, power)
+    return difference.abs().mean() if exponent == 1 else difference.pow(exponent).mean()
 
 
 def encoder(inputs: int, factors: int, batch_norm: bool) -> nn.Sequential:
@@ -65,10 +68,12 @@ class FT(Method):
         factor_rate: channels of the factors over those of the teacher's map.
         power: of the factors in their attention maps.
         pretrain_epochs: length of stage 1, which leaves the student's weights alone; stage 2 lasts the recipe's epochs.
+        exponent: of the distance of the factors: 1, the absolute difference, or 2, its square.
     """
 
     paper = "Kim et al. 2018, arXiv:1802.04977"
     family = "features"
+    reads = ("logits", "embedding", "stages")
 
     def __init__(
         self,
@@ -77,10 +82,12 @@ class FT(Method):
         factor_rate: PositiveFraction,
         power: PositiveInt,
         pretrain_epochs: PositiveInt,
+        exponent: PositiveInt = 1,
     ) -> None:
         super().__init__()
         self.ce_weight, self.factor_weight = ce_weight, factor_weight
         self.factor_rate, self.power, self.pretrain_epochs = factor_rate, power, pretrain_epochs
+        self.exponent = exponent
 
     def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         channels = teacher.stage_shapes[-1][0]
@@ -102,5 +109,5 @@ class FT(Method):
         ce = cross_entropy(student.logits, batch.targets)
         return {
             "ce": self.ce_weight * ce,
-            "factor": self.factor_weight * factor_loss(translated, factors, self.power),
+            "factor": self.factor_weight * factor_loss(translated, factors, self.power, self.exponent),
         }

@@ -28,6 +28,7 @@ class HardLabelKD(Method):
 
     paper = "Touvron et al. 2021, arXiv:2012.12877"
     family = "logits"
+    reads = ("logits",)
 
     def __init__(self, ce_weight: NonNegative, hard_weight: NonNegative) -> None:
         super().__init__()

@@ -63,6 +63,7 @@ class HKD(KD):
 
     paper = "Passalis et al. 2020, arXiv:2005.00727"
     family = "relations"
+    reads = ("logits", "embedding", "stages")
 
     def __init__(
         self,

@@ -38,6 +38,7 @@ class ICKD(Method):
 
     paper = "Liu et al. 2021, arXiv:2202.03680"
     family = "relations"
+    reads = ("logits", "embedding", "stages")
 
     def __init__(self, ce_weight: NonNegative, ickd_weight: NonNegative) -> None:
         super().__init__()

@@ -62,6 +62,7 @@ class IRG(KD):
 
     paper = "Liu et al. 2019, CVPR"
     family = "relations"
+    reads = ("logits", "embedding", "stages")
 
     def __init__(
         self,

@@ -65,6 +65,7 @@ class ITRD(Method):
 
     paper = "Miles et al. 2022, arXiv:2112.00459"
     family = "relations"
+    reads = ("logits", "embedding")
 
     def __init__(
         self, ce_weight: NonNegative, correlation_weight: NonNegative, mutual_weight: NonNegative, alpha: Positive

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress, Requirements
+from kd_bench.methods.base import Method, Progress, Reads, Requirements
 from kd_bench.methods.losses import cross_entropy, kl_divergence, logit_pair
 from kd_bench.models.features import Outputs
 
@@ -25,8 +25,7 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float |
 def peer_loss(logits: Tensor, peer_logits: Tensor, temperature: float) -> Tensor:
     """``kd_loss`` of logits (B, K) with those of a peer (B, K) that is trained too, but receives no gradient here.
 
-    The peer is another network (DML: Zhang et al. 2018), another sample of the class (CS-KD: Yun et al. 2020) or the
-    ensemble of all branches (ONE: Lan et al. 2018).
+    The peer is another network (DML: Zhang et al. 2018) or another sample of the class (CS-KD: Yun et al. 2020).
     """
     return kd_loss(logits, peer_logits.detach(), temperature)
 
@@ -44,6 +43,7 @@ class KD(Method):
 
     paper = "Hinton et al. 2015, arXiv:1503.02531"
     family = "logits"
+    reads: Reads = ("logits",)
 
     def __init__(
         self, ce_weight: NonNegative, kd_weight: NonNegative, temperature: Positive, standardize_logits: bool = False

@@ -11,6 +11,8 @@ from kd_bench.methods.kd import kd_loss
 from kd_bench.methods.losses import cross_entropy, full_precision
 from kd_bench.models.features import FeatureTap, Outputs
 
+RELEASED_DECIMALS = 4  # of embeddings and means in the file that the released script writes
+
 
 def norm_direction_loss(student: Tensor, teacher: Tensor, centers: Tensor) -> Tensor:
     """``1 - <student, direction of center> / max(length of student, of teacher)``, mean over the batch.
@@ -26,28 +28,44 @@ def norm_direction_loss(student: Tensor, teacher: Tensor, centers: Tensor) -> Te
     return (1 - (student * F.normalize(centers, dim=1)).sum(dim=1) / longest).mean()
 
 
-def class_means(training_set: TrainingSet) -> Tensor:
-    """Mean embedding of each class (K, D) over the training samples; zeros for a class that has none."""
+def class_means(training_set: TrainingSet, as_released: bool = False) -> Tensor:
+    """Mean embedding of each class (K, D) over the training samples; zeros for a class that has none.
+
+    Args:
+        as_released: over one pass of augmented images, each value and each mean rounded to four decimals.
+    """
+    passes = training_set.augmented_outputs if as_released else training_set.teacher_outputs
+    assert passes is not None  # a run has both
+    decimals = RELEASED_DECIMALS if as_released else None
     sums: Tensor | None = None
     counts = torch.bincount(training_set.targets, minlength=training_set.num_classes)
-    for batch, outputs in training_set.teacher_outputs():
+    for batch, outputs in passes():
         if sums is None:
             sums = outputs.embedding.new_zeros(training_set.num_classes, outputs.embedding.shape[1])
-        sums.index_add_(0, batch.targets.to(sums.device), outputs.embedding)
+        sums.index_add_(0, batch.targets.to(sums.device), _rounded(outputs.embedding, decimals))
     assert sums is not None  # there are samples
-    return sums / counts.clamp_min(1).to(sums)[:, None]
+    return _rounded(sums / counts.clamp_min(1).to(sums)[:, None], decimals)
+
+
+def _rounded(values: Tensor, decimals: int | None) -> Tensor:
+    return values if decimals is None else values.round(decimals=decimals)
 
 
 class KDPlusPlus(Method):
     """``CE + kd_weight * KD + norm_direction_weight * norm_direction_loss``.
 
-    The weight of KD rises from 0 in the first epoch to its value after ``warmup_epochs``. Class means are those of
-    the training samples as they are, before the training. Where widths differ, batch norm, dropout of one half and a
-    linear layer bring the student's embedding to the teacher's width, for this term only.
+    The weight of KD rises from 0 in the first epoch to its value after ``warmup_epochs``. Class means are the
+    teacher's, taken once before the training. Where widths differ, batch norm, dropout of one half and a linear layer
+    bring the student's embedding to the teacher's width, for this term only.
+
+    Args:
+        augmented_means: class means come from one pass over augmented training images, rounded to four decimals, as the
+            released script's. By default they are exact ones of the images as they are: they depend on no draw.
     """
 
     paper = "Wang et al. 2023, arXiv:2305.17007"
     family = "features"
+    reads = ("logits", "embedding")
     means: Tensor
 
     def __init__(
@@ -57,10 +75,12 @@ class KDPlusPlus(Method):
         temperature: Positive,
         warmup_epochs: Count,
         norm_direction_weight: NonNegative,
+        augmented_means: bool = False,
     ) -> None:
         super().__init__()
         self.ce_weight, self.kd_weight, self.temperature = ce_weight, kd_weight, temperature
         self.warmup_epochs, self.norm_direction_weight = warmup_epochs, norm_direction_weight
+        self.augmented_means = augmented_means
 
     def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         inputs, outputs = student.embedding_size, teacher.embedding_size
@@ -70,7 +90,7 @@ class KDPlusPlus(Method):
         self.register_buffer("means", torch.zeros(data.num_classes, outputs))
 
     def prepare(self, training_set: TrainingSet) -> None:
-        self.means.copy_(class_means(training_set))
+        self.means.copy_(class_means(training_set, self.augmented_means))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         connected = full_precision(self.connector(student.embedding))

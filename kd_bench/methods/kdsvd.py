@@ -111,6 +111,7 @@ class KDSVD(Method):
 
     paper = "Lee et al. 2018, arXiv:1807.06819"
     family = "relations"
+    reads = ("logits", "embedding", "stages")
 
     def __init__(
         self, ce_weight: NonNegative, svd_weight: NonNegative, vectors: PositiveInt, layout: Layout, skip_stages: Count

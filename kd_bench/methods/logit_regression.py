@@ -25,6 +25,7 @@ class LogitRegression(Method):
 
     paper = "Ba & Caruana 2014, arXiv:1312.6184"
     family = "logits"
+    reads = ("logits",)
 
     def __init__(self, ce_weight: NonNegative, regression_weight: NonNegative) -> None:
         super().__init__()

@@ -65,9 +65,37 @@ def without_target(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.gather(1, others + (others >= targets[:, None]))
 
 
+def two_way(logits: Tensor, classes: Tensor, temperature: float) -> Tensor:
+    """Logarithms (B, 2) of the softened probabilities of one class and of all others together.
+
+    Computed from logarithms throughout: the logarithm of a sum of probabilities is minus infinity where the other
+    classes are improbable.
+
+    Args:
+        logits: (B, K).
+        classes: (B,) class indices.
+    """
+    log_probabilities = F.log_softmax(logits / temperature, dim=1)
+    others = without_target(log_probabilities, classes).logsumexp(dim=1, keepdim=True)
+    return torch.cat([log_probabilities.gather(1, classes[:, None]), others], dim=1)
+
+
 def warm_up(epoch: int, epochs: int) -> float:
     """Weight that rises linearly over the first ``epochs`` >= 1, from 1 / epochs in ``epoch`` 0 to 1."""
     return min((epoch + 1) / epochs, 1.0)
+
+
+def cosine_decay(epoch: int, epochs: int, start: int) -> float:
+    """Weight that falls from 1 to 0 along a cosine, and is 0 in the last of ``epochs``.
+
+    It is 1 in the first ``start`` epochs, and to the end where there are no more than that.
+
+    Args:
+        epoch: counted from 0.
+    """
+    if epoch + 1 <= start:
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (epoch + 1 - start) / (epochs - start)))
 
 
 def full_precision(values: Tensor) -> Tensor:

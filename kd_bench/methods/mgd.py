@@ -52,6 +52,7 @@ class MGD(Method):
 
     paper = "Yang et al. 2022, arXiv:2205.01529"
     family = "features"
+    reads = ("logits", "embedding", "stages")
 
     def __init__(self, ce_weight: NonNegative, mgd_weight: NonNegative, masked_fraction: OpenFraction) -> None:
         super().__init__()

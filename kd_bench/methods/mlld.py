@@ -65,6 +65,7 @@ class MLLD(Method):
 
     paper = "Jin et al. 2023, CVPR"
     family = "logits"
+    reads = ("logits",)
 
     def __init__(
         self,

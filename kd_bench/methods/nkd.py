@@ -50,6 +50,7 @@ class NKD(Method):
 
     paper = "Yang et al. 2023, arXiv:2303.13005"
     family = "logits"
+    reads = ("logits",)
 
     def __init__(
         self, ce_weight: NonNegative, target_weight: NonNegative, others_weight: NonNegative, temperature: Positive

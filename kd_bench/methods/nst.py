@@ -55,6 +55,7 @@ class NST(Method):
 
     paper = "Huang & Wang 2017, arXiv:1707.01219"
     family = "features"
+    reads = ("logits", "embedding", "stages")
 
     def __init__(self, ce_weight: NonNegative, nst_weight: NonNegative, skip_stages: Count) -> None:
         super().__init__()

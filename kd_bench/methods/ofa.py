@@ -52,6 +52,7 @@ class OFA(Method):
 
     paper = "Hao et al. 2023, arXiv:2310.19444"
     family = "logits"
+    reads = ("logits", "embedding", "stages")
 
     def __init__(
         self,

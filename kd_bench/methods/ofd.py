@@ -22,14 +22,15 @@ def margins(weight: Tensor, bias: Tensor) -> Tensor:
 
     A channel is taken for normally distributed with mean ``bias`` and standard deviation ``|weight|``, so the margin is
     ``mean - deviation * density(z) / probability(-z)`` with ``z = mean / deviation`` (Heo et al. 2019, equation
-    3). Where it is negative with a probability of at most 0.001 the authors' code takes ``-3 * deviation``.
+    3). Where it is negative with a probability of at most 0.001 the authors' code takes ``-3 * deviation``. As there,
+    they are computed in float64 and kept in float32, whatever the network's precision.
     """
-    deviation = weight.abs().clamp(min=torch.finfo(weight.dtype).tiny)
-    z = bias / deviation
+    deviation, mean = weight.double().abs().clamp(min=torch.finfo(torch.float64).tiny), bias.double()
+    z = mean / deviation
     negative = torch.special.ndtr(-z)
     density = torch.exp(-z.pow(2) / 2) / math.sqrt(2 * math.pi)
-    expected = bias - deviation * density / negative.clamp(min=RARE)
-    return torch.where(negative > RARE, expected, -3 * deviation).view(1, -1, 1, 1)
+    expected = mean - deviation * density / negative.clamp(min=RARE)
+    return torch.where(negative > RARE, expected, -3 * deviation).float().view(1, -1, 1, 1)
 
 
 def ofd_loss(student_map: Tensor, teacher_map: Tensor, margin: Tensor) -> Tensor:

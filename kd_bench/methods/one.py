@@ -9,7 +9,6 @@ from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
 from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.byot import Exit
-from kd_bench.methods.kd import peer_loss
 from kd_bench.methods.losses import cross_entropy, full_precision, sigmoid_warm_up
 from kd_bench.models.features import FeatureTap, Outputs
 
@@ -17,6 +16,20 @@ from kd_bench.models.features import FeatureTap, Outputs
 def gated_logits(logits: list[Tensor], gates: Tensor) -> Tensor:
     """The sum of ``gates[:, i] * logits[i]``: M logits (B, K) and their weights (B, M) to (B, K) (Lan et al. 2018)."""
     return (gates.T[:, :, None] * torch.stack(logits)).sum(dim=0)
+
+
+def ensemble_loss(logits: Tensor, ensemble: Tensor, temperature: float, probability_eps: float) -> Tensor:
+    """``T^2 * sum over classes of q * (log q - log p)``, mean over the batch; ``q``: the ensemble, without gradient.
+
+    Lan et al. 2018: a KL divergence but for ``probability_eps``, which the authors' code adds to each of the ensemble's
+    softened probabilities and the paper does not have; they then sum to a little more than 1.
+
+    Args:
+        logits, ensemble: (B, K).
+    """
+    probabilities = F.softmax(ensemble.detach() / temperature, dim=1) + probability_eps
+    branch = F.log_softmax(logits / temperature, dim=1)
+    return temperature**2 * F.kl_div(branch, probabilities, reduction="batchmean")
 
 
 class ONE(Method):
@@ -29,6 +42,8 @@ class ONE(Method):
     ``exp(-5 * (1 - epoch / warmup_epochs)^2)``, as in the authors' code; the paper does not mention it.
 
     Args:
+        kd_weight: of the sum of the divergences, T^2 included.
+        probability_eps: is added to the ensemble's softened probabilities: 1e-7 in the authors' code, 0 in the paper.
         branches: their number, without the network's own.
         ensemble: at test time the gated ensemble predicts (the paper's ONE-E), whose cost is then counted; otherwise
             the network's own branch does, and the others are thrown away.
@@ -46,10 +61,11 @@ class ONE(Method):
         temperature: Positive,
         warmup_epochs: PositiveInt,
         ensemble: bool,
+        probability_eps: NonNegative = 1e-7,
     ) -> None:
         super().__init__()
         self.number, self.ce_weight, self.kd_weight, self.temperature = branches, ce_weight, kd_weight, temperature
-        self.warmup_epochs, self.ensemble = warmup_epochs, ensemble
+        self.warmup_epochs, self.ensemble, self.probability_eps = warmup_epochs, ensemble, probability_eps
 
     def build_adapters(self, student: FeatureTap, teacher: FeatureTap, data: DataSpec) -> None:
         shapes = student.stage_shapes
@@ -64,7 +80,7 @@ class ONE(Method):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         logits, ensemble = self._branches(student)
         losses = [cross_entropy(each, batch.targets) for each in logits]
-        divergences = [peer_loss(each, ensemble, self.temperature) for each in logits]
+        divergences = [ensemble_loss(each, ensemble, self.temperature, self.probability_eps) for each in logits]
         kd_weight = self.kd_weight * sigmoid_warm_up(progress.epoch, self.warmup_epochs)
         return {
             "ce": self.ce_weight * losses[0],

@@ -39,6 +39,7 @@ class PKT(Method):
 
     paper = "Passalis & Tefas 2018, arXiv:1803.10837"
     family = "relations"
+    reads = ("logits", "embedding")
 
     def __init__(self, ce_weight: NonNegative, pkt_weight: NonNegative) -> None:
         super().__init__()

@@ -79,6 +79,7 @@ class RKD(Method):
 
     paper = "Park et al. 2019, arXiv:1904.05068"
     family = "relations"
+    reads = ("logits", "embedding")
 
     def __init__(self, ce_weight: NonNegative, distance_weight: NonNegative, angle_weight: NonNegative) -> None:
         super().__init__()

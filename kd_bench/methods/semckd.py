@@ -74,6 +74,7 @@ class SemCKD(KD):
 
     paper = "Chen et al. 2021, arXiv:2012.03236"
     family = "features"
+    reads = ("logits", "embedding", "stages")
 
     def __init__(
         self,

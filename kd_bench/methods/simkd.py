@@ -48,6 +48,7 @@ class SimKD(Method):
 
     paper = "Chen et al. 2022, arXiv:2203.14001"
     family = "features"
+    reads = ("logits", "embedding", "stages")
 
     def __init__(self, simkd_weight: NonNegative, factor: PositiveInt) -> None:
         super().__init__()

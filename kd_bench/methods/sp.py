@@ -30,6 +30,7 @@ class SP(Method):
 
     paper = "Tung & Mori 2019, arXiv:1907.09682"
     family = "relations"
+    reads = ("logits", "embedding", "stages")
 
     def __init__(self, ce_weight: NonNegative, sp_weight: NonNegative) -> None:
         super().__init__()

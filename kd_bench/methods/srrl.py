@@ -42,6 +42,7 @@ class SRRL(KD):
 
     paper = "Yang et al. 2021, ICLR"
     family = "features"
+    reads = ("logits", "embedding")
 
     def __init__(
         self, ce_weight: NonNegative, kd_weight: NonNegative, temperature: Positive, srrl_weight: NonNegative

@@ -91,6 +91,7 @@ class SSKD(Method):
 
     paper = "Xu et al. 2020, arXiv:2006.07114"
     family = "contrastive"
+    reads = ("logits", "embedding")
     requires = Requirements(rotations=True)
 
     def __init__(

@@ -20,6 +20,7 @@ class TAKD(KD):
 
     paper = "Mirzadeh et al. 2020, arXiv:1902.03393"
     family = "logits"
+    reads = ("logits",)
 
     def __init__(
         self,

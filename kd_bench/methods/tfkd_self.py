@@ -26,6 +26,7 @@ class TfKDSelf(Method):
 
     paper = "Yuan et al. 2020, arXiv:1909.11723"
     family = "self-distillation"
+    reads = ("logits",)
     requires = Requirements(teacher="own")
 
     def __init__(self, distillation_weight: Fraction, temperature: Positive, multiplier: NonNegative) -> None:

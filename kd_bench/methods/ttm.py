@@ -33,6 +33,7 @@ class TTM(Method):
 
     paper = "Zheng & Yang 2024, arXiv:2402.11148"
     family = "logits"
+    reads = ("logits",)
 
     def __init__(self, ce_weight: NonNegative, ttm_weight: NonNegative, exponent: PositiveFraction) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from kd_bench.methods.losses import cross_entropy, full_precision, soft_cross_en
 from kd_bench.models.features import FeatureTap, Outputs
 
 WEAK_SMOOTHING = 0.1  # label smoothing of the weak head
+RANK_EPS = 1e-6  # of the divisions before the ranking
 
 
 def own_target_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -32,7 +33,7 @@ def rank_labels(logits: Tensor, weak_logits: Tensor, targets: Tensor) -> Tensor:
 
     Yang et al. 2023, the non-target part of USKD. Classes are ranked by the sum of the two predictions, each normalised
     by its probability of the other classes. As in the authors' code the label has a rank too, mostly the first, and the
-    strong prediction enters as ``log p / (1 - log p_t)`` in place of ``p / (1 - p_t)``.
+    strong prediction enters as ``log p / (1 - log p_t)`` in place of the paper's ``p / (1 - p_t)``.
 
     Args:
         logits, weak_logits: (B, K).
@@ -40,21 +41,30 @@ def rank_labels(logits: Tensor, weak_logits: Tensor, targets: Tensor) -> Tensor:
     """
     weak, strong = F.softmax(weak_logits.detach(), dim=1), F.log_softmax(logits.detach(), dim=1)
     weak_target, strong_target = weak.gather(1, targets[:, None]), strong.gather(1, targets[:, None])
-    scores = weak / (1 - weak_target + 1e-6) + strong / (1 - strong_target)
+    scores = weak / (1 - weak_target + RANK_EPS) + strong / (1 - strong_target + RANK_EPS)
     ranks = scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1) + 1
     others = without_target(1 / ranks.to(logits.dtype), targets)
     return others / others.sum(dim=1, keepdim=True)
+
+
+def weak_feature(student: Outputs) -> Tensor:
+    """The input (B, D) of the weak head: see ``USKD``."""
+    if student.prefix is None:
+        return student.stages[-2].mean(dim=(2, 3))
+    return student.prefix[len(student.prefix) // 2 - 1][:, 0]
 
 
 class USKD(Method):
     """``ce_weight * CE + target_weight * own target + others_weight * H(ranks, p others) + weak_weight * weak CE``.
 
     Universal self-knowledge distillation, from the paper of NKD. The weak head is a linear classifier on the pooled
-    last stage but one; it learns smoothed labels and is thrown away after training. On transformers the authors take
-    the third block instead.
+    last stage but one or, in a transformer with a class token, on that token after half of the blocks, before any final
+    norm: the sixth of DeiT's twelve. It learns smoothed labels and is thrown away after training.
 
     Args:
-        target_weight, others_weight, weak_weight: the paper's alpha, beta and mu.
+        target_weight: the paper's alpha.
+        others_weight: the paper's beta.
+        weak_weight: the paper's mu.
     """
 
     paper = "Yang et al. 2023, arXiv:2303.13005"
@@ -81,7 +91,7 @@ class USKD(Method):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         logits, targets = student.logits, batch.targets
-        weak = full_precision(self.weak_head(student.stages[-2].mean(dim=(2, 3))))
+        weak = full_precision(self.weak_head(weak_feature(student)))
         ranked = rank_labels(logits, weak, targets)
         return {
             "ce": self.ce_weight * cross_entropy(logits, targets),

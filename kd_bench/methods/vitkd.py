@@ -34,7 +34,8 @@ class ViTKD(Method):
 
     Mimicking compares the first stages, generation the last one: there random positions of the student's map become a
     learned token, two convolutions fill them in, and they alone are compared with the teacher's. Linear layers align
-    channels where the networks differ. Class tokens take no part.
+    channels where the networks differ. Class tokens take no part. As in the authors' networks, the last stage is taken
+    after the final norm of either network, the first ones as their blocks give them.
 
     Made for two ViTs of as many tokens. The formula needs no more than maps of one size, stage by stage: CNN pairs that
     have them are accepted, though nothing is published on them, and others are refused.
@@ -82,10 +83,10 @@ class ViTKD(Method):
         self.generator = generator(channels)
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        shallow = student.stages[: self.shallow_stages]
-        aligned = [align(stage) for align, stage in zip(self.align, [*shallow, student.stages[-1]], strict=True)]
+        maps = [*student.stages[: self.shallow_stages], student.normalized_last_stage()]
+        aligned = [align(stage) for align, stage in zip(self.align, maps, strict=True)]
         mimicking = mimicking_loss(aligned[:-1], teacher.stages[: self.shallow_stages])
-        generation = self.generation(aligned[-1], teacher.stages[-1]) / self.masked_fraction
+        generation = self.generation(aligned[-1], teacher.normalized_last_stage()) / self.masked_fraction
         return {
             "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
             "mimicking": self.mimicking_weight * mimicking,

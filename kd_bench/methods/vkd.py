@@ -34,6 +34,7 @@ class VkD(KD):
 
     paper = "Miles et al. 2024, arXiv:2403.06213"
     family = "features"
+    reads = ("logits", "embedding")
 
     def __init__(
         self, ce_weight: NonNegative, kd_weight: NonNegative, temperature: Positive, vkd_weight: NonNegative

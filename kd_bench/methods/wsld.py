@@ -42,6 +42,7 @@ class WSLD(Method):
 
     paper = "Zhou et al. 2021, arXiv:2102.00650"
     family = "logits"
+    reads = ("logits",)
 
     def __init__(self, ce_weight: NonNegative, soft_weight: NonNegative, temperature: Positive) -> None:
         super().__init__()

@@ -32,6 +32,7 @@ class WTTM(Method):
 
     paper = "Zheng & Yang 2024, arXiv:2402.11148"
     family = "logits"
+    reads = ("logits",)
 
     def __init__(self, ce_weight: NonNegative, wttm_weight: NonNegative, exponent: PositiveFraction) -> None:
         super().__init__()

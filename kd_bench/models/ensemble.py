@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kd_bench.models.features import FeatureTap, Outputs
+from kd_bench.models.features import Ability, FeatureTap, Outputs
 
 Average = Literal["logits", "probabilities"]
 
@@ -37,8 +37,14 @@ class Ensemble(FeatureTap):
         """Return the members."""
         return [member for member in self.members if isinstance(member, FeatureTap)]
 
-    def forward(self, images: Tensor) -> Outputs:
-        outputs: list[Outputs] = [member(images) for member in self.members]
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        """The choice of tokens, if every member has it."""
+        shared = frozenset[Ability](["choice of tokens"])
+        return shared.intersection(*(member.abilities for member in self.taps()))
+
+    def forward(self, images: Tensor, kept: Tensor | None = None) -> Outputs:
+        outputs: list[Outputs] = [member(images, kept) for member in self.members]
         return outputs[0]._replace(logits=self.combine([each.logits for each in outputs]), members=outputs)
 
     def combine(self, logits: list[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The head of a network, behind its last stage: its classifier, and which parameters are there.
+"""Questions to a network that a pass answers: its classifier, parameters behind the last stage, rectified stages.
 
 Shapes: ``B`` batch, ``K`` classes, ``D`` embedding.
 """
@@ -6,17 +6,17 @@ Shapes: ``B`` batch, ``K`` classes, ``D`` embedding.
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kd_bench.data.batch import DataSpec
 from kd_bench.errors import ConfigError
 from kd_bench.models.features import FeatureTap, Outputs
 
-Input = Literal["embedding", "pooled last stage"]
+Input = Literal["embedding", "pooled last stage", "pooled input of the head"]
 
 
 def linear_classifier(network: FeatureTap, of: Input, data: DataSpec) -> nn.Linear:
-    """Return the classifier of a network whose logits are one linear layer of its embedding or its pooled last stage.
+    """Return the classifier of a network whose logits are one linear layer of its embedding or of a pooled map.
 
     It is tried on a batch, since neither a type nor a width says what a network does in between: a ViT classifies its
     class token, MobileNetV3 has a layer between pooling and classifier, an ensemble averages.
@@ -27,8 +27,8 @@ def linear_classifier(network: FeatureTap, of: Input, data: DataSpec) -> nn.Line
     classifier = network.classifier
     outputs = _dry_pass(network, data)
     if isinstance(classifier, nn.Linear):
-        features = outputs.embedding if of == "embedding" else outputs.stages[-1].mean(dim=(2, 3))
-        if features.shape[1] == classifier.in_features:
+        features = _features(outputs, of)
+        if features is not None and features.shape[1] == classifier.in_features:
             with torch.no_grad():
                 logits = classifier(features)
             if torch.allclose(logits, outputs.logits, rtol=1e-3, atol=1e-4):
@@ -39,12 +39,25 @@ def linear_classifier(network: FeatureTap, of: Input, data: DataSpec) -> nn.Line
     )
 
 
+def _features(outputs: Outputs, of: Input) -> Tensor | None:
+    """Return what a classifier may be a layer of, (B, D); None where the input of the head is no map."""
+    if of == "embedding":
+        return outputs.embedding
+    stage = outputs.stages[-1] if of == "pooled last stage" else outputs.final
+    return None if stage is None or stage.dim() != 4 else stage.mean(dim=(2, 3))
+
+
 def behind_last_stage(network: FeatureTap, data: DataSpec) -> list[nn.Parameter]:
     """Return the parameters that the last stage does not depend on: the classifier's, and others before it."""
     parameters = list(network.parameters())
     last = _dry_pass(network, data).stages[-1]
     gradients = torch.autograd.grad(last.sum(), parameters, allow_unused=True)
     return [parameter for parameter, gradient in zip(parameters, gradients, strict=True) if gradient is None]
+
+
+def rectified_stages(network: FeatureTap, data: DataSpec) -> list[bool]:
+    """Return for each stage whether its map has no negative value, as it has behind a ReLU."""
+    return [bool((stage >= 0).all()) for stage in _dry_pass(network, data).stages]
 
 
 def _dry_pass(network: FeatureTap, data: DataSpec) -> Outputs:

@@ -13,7 +13,7 @@ from kd_bench.methods.losses import cross_entropy
 from kd_bench.methods.sskd import SSKD, for_rotated, kept, kept_kd_loss, rotated, similarities, upright
 from kd_bench.models.features import Outputs
 
-from .given import Arrays, Case, Row, run, total
+from .given import Arrays, Case, Row, only, run, total
 from .relations import on_embedding, with_projections
 
 SIDES = ("student", "teacher")
@@ -30,6 +30,7 @@ class DrawnCRD(CRD):
 
 def crd(case: Case, arrays: Arrays) -> dict[str, Tensor]:
     settings = case["hyperparameters"]
+    only(case, "eps", 1e-7)
     method = DrawnCRD(
         ce_weight=0.0,
         crd_weight=settings["loss_weight"],

@@ -1,8 +1,6 @@
 """Golden rows of methods on feature maps: regression, statistics and boundaries of whole maps."""
 
-import os
 import re
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -24,7 +22,7 @@ from kd_bench.methods.vid import VID
 from kd_bench.models.cifar.network import CifarNetwork
 from kd_bench.models.features import Outputs
 
-from .given import Arrays, Case, Row, numbered
+from .given import Arrays, Case, Row, described, numbered, only
 
 SPEC = DataSpec(10, (8, 8), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -86,7 +84,6 @@ def by_stage(losses: list[Tensor], prefix: str = "loss_stage_") -> dict[str, Ten
 
 def vid(case: Case, arrays: Arrays) -> dict[str, Tensor]:
     settings = case["hyperparameters"]
-    assert settings["eps"] == 1e-5
     student, teacher = on_stages(arrays, "student"), on_stages(arrays, "teacher")
     weights = renamed(
         arrays,
@@ -95,7 +92,9 @@ def vid(case: Case, arrays: Arrays) -> dict[str, Tensor]:
             r"log_scale_(\d+)": r"gaussians.\1.log_scale",
         },
     )
-    method = adapted(VID(0.0, settings["loss_weight"], settings["init_pred_var"], 0), student, teacher, weights)
+    method = adapted(
+        VID(0.0, settings["loss_weight"], settings["init_pred_var"], 0, settings["eps"]), student, teacher, weights
+    )
     return {**by_stage(method.stage_losses(student, teacher)), "loss_weighted": run(method, student, teacher)["vid"]}
 
 
@@ -116,6 +115,7 @@ def fsp(case: Case, arrays: Arrays) -> dict[str, Tensor]:
 def ab(case: Case, arrays: Arrays) -> dict[str, Tensor]:
     settings = case["hyperparameters"]
     student, teacher = on_stages(arrays, "student", True), on_stages(arrays, "teacher", True)
+    only(case, "stage_weights", [2.0 ** (i + 1 - len(student.stages)) for i in range(len(student.stages))])
     weights = renamed(arrays, {r"connector_(\d+)_(conv|bn)_(weight|bias)": r"connectors.\1.\2.\3"})
     method = adapted(AB(1.0, 0.003, settings["margin"], 0, 30), student, teacher, weights)
     losses = by_stage(method.stage_losses(student, teacher))
@@ -124,8 +124,8 @@ def ab(case: Case, arrays: Arrays) -> dict[str, Tensor]:
 
 def ft(case: Case, arrays: Arrays) -> dict[str, Tensor]:
     settings = case["hyperparameters"]
-    assert settings["p2"] == 1
-    method = FT(0.0, settings["loss_weight"], settings.get("factor_rate", 0.5), settings["p1"], 30)
+    powers = settings["p1"], settings["p2"]
+    method = FT(0.0, settings["loss_weight"], settings.get("factor_rate", 0.5), powers[0], 30, powers[1])
     if "student_factor" in arrays:  # the factors themselves are given
         student, teacher = (Outputs(f.new_zeros(len(f), 10), [f], f) for f in factors(arrays))
         method.paraphraser = nn.ModuleDict({"encoder": nn.Identity()})  # type: ignore[assignment]
@@ -143,7 +143,7 @@ def ft(case: Case, arrays: Arrays) -> dict[str, Tensor]:
     translated = method.translator(student.stages[-1])
     encoded = method.paraphraser.get_submodule("encoder")(teacher.stages[-1])
     outputs = {
-        "loss": factor_loss(translated, encoded.detach(), settings["p1"]),
+        "loss": factor_loss(translated, encoded.detach(), *powers),
         "loss_weighted": run(method, student, teacher)["factor"],
         "student_factor": translated,
         "teacher_factor": encoded,
@@ -169,6 +169,8 @@ def packed(weights: Arrays) -> Arrays:
 
 def reviewkd(case: Case, arrays: Arrays) -> dict[str, Tensor]:
     settings = case["hyperparameters"]
+    described(case, "in_channels", "out_channels", "shapes", "out_shapes")
+    only(case, "student_preact", False)
     student, teacher = on_stages(arrays, "student"), on_stages(arrays, "teacher")
     stem = [student.stages[0].new_zeros(len(student.logits), 1, 1, 1)]  # the teacher's is not given
     teacher = teacher._replace(stages=stem + teacher.stages, pre_activation=stem + teacher.stages)
@@ -189,14 +191,17 @@ def reviewkd(case: Case, arrays: Arrays) -> dict[str, Tensor]:
 
 def ofd(case: Case, arrays: Arrays) -> dict[str, Tensor]:
     settings = case["hyperparameters"]
-    assert settings["connector_kernel"] == 1
+    only(case, "connector_kernel", 1)
     student, teacher = on_stages(arrays, "student", True), on_stages(arrays, "teacher", True)
     weights = renamed(arrays, {r"connector_(\d)_(conv|bn)_(weight|bias)": r"connectors.\1.\2.\3"})
     method = adapted(OFD(0.0, settings["loss_weight"], 0, True), student, teacher, weights, network=TeacherBody(arrays))
     return {
         "loss": torch.stack(method.stage_losses(student, teacher)).sum(),
         "loss_weighted": run(method, student, teacher)["overhaul"],
-        **{f"margin_{i}": margins(norm.weight, norm.bias) for i, norm in enumerate(method._batch_norms)},
+        **{
+            f"margin_{i}": margins(norm.weight, norm.bias).to(student.logits.dtype)
+            for i, norm in enumerate(method._batch_norms)
+        },
     }
 
 
@@ -237,8 +242,7 @@ def kdsvd(case: Case, arrays: Arrays) -> dict[str, Tensor]:
 def upright_as_stored(case: Case, stage: int, teacher: Tensor, count: int, layout: Any) -> tuple[Tensor, Tensor]:
     """The teacher's vectors on the side on which the reference happened to have them."""
     vectors, values = teacher_vectors(teacher, count, layout)
-    folder = Path(os.environ.get("KD_BENCH_GOLDEN") or Path(__file__).parent.parent / "golden").expanduser()
-    with np.load(folder / case["file"], allow_pickle=False) as arrays:
+    with np.load(case["folder"] / case["file"], allow_pickle=False) as arrays:
         stored = torch.from_numpy(arrays[f"teacher_vectors_{stage}"]).to(vectors.dtype)
     return vectors * (vectors * stored).sum(dim=1, keepdim=True).sign(), values
 

@@ -7,7 +7,7 @@ from torch.func import functional_call
 from kd_bench.methods.at import AT, at_loss
 from kd_bench.methods.fitnet import FitNet, hint_loss
 
-from .given import Arrays, Case, Row, adapt, numbered, outputs, run
+from .given import Arrays, Case, Row, adapt, described, numbered, outputs, run
 
 
 def at(case: Case, arrays: Arrays) -> dict[str, Tensor]:
@@ -24,6 +24,7 @@ def at(case: Case, arrays: Arrays) -> dict[str, Tensor]:
 
 
 def fitnet(case: Case, arrays: Arrays) -> dict[str, Tensor]:
+    described(case, "regressor")
     student, teacher = arrays["student_feature_0"], arrays["teacher_feature_0"]
     weights = {
         name.removeprefix("regressor_").replace("_", "."): array

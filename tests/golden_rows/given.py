@@ -1,9 +1,10 @@
 """What the rows share: from the arrays of a case to what a method takes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -15,6 +16,39 @@ from kd_bench.models.features import Outputs
 Case = dict[str, Any]
 Arrays = dict[str, Tensor]
 Row = Callable[[Case, Arrays], dict[str, Tensor]]
+
+
+class Settings(Mapping[str, Any]):
+    """The settings of a case. ``read`` has the names of those that a row asked for: what is left, it does not know."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.given, self.read = given, set[str]()
+
+    def __getitem__(self, name: str) -> Any:
+        value = self.given[name]
+        self.read.add(name)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.given)
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+
+def only(case: Case, name: str, *allowed: Any) -> None:
+    """Fail, naming the setting, where a case has a value that the code, or the row, does not have."""
+    value = case["hyperparameters"].get(name, allowed[0])
+    if value not in allowed:
+        words = " or ".join(map(repr, allowed))
+        reason = f"{case['id']}: {name}={value!r} is no setting of kd_bench's {case['method']!r}: it has {words}"
+        pytest.fail(reason, pytrace=False)
+
+
+def described(case: Case, *names: str) -> None:
+    """Settings that say what the arrays show, or that have no effect in the reference."""
+    for name in names:
+        case["hyperparameters"].get(name)
 
 
 def numbered(arrays: Arrays, prefix: str) -> list[Tensor]:

@@ -13,12 +13,14 @@ from kd_bench.methods.dkd import DKD, other_classes_loss, target_class_loss
 from kd_bench.methods.kd import KD, kd_loss
 from kd_bench.methods.losses import cross_entropy, logit_pair
 from kd_bench.methods.mlld import MLLD
+from kd_bench.methods.nkd import NKD, normalized_others_loss, soft_target_loss
 from kd_bench.methods.ofa import OFA, ofa_loss
 from kd_bench.methods.ttm import TTM, ttm_divergences
+from kd_bench.methods.wsld import WSLD, wsld_loss
 from kd_bench.methods.wttm import WTTM, wttm_loss
 from kd_bench.models.features import Outputs
 
-from .given import Arrays, Case, Row, on_logits, total
+from .given import Arrays, Case, Row, on_logits, only, total
 from .self_distillation import GivenExit
 
 
@@ -42,9 +44,10 @@ def whole(method: Method, arrays: Arrays, loss: Tensor, epoch: int = 1) -> dict[
 
 def kd(case: Case, arrays: Arrays, standardize: bool = False) -> dict[str, Tensor]:
     settings = case["hyperparameters"]
+    temperature = settings["temperature"]
     own, other = logit_pair(arrays["student_logits"], arrays["teacher_logits"], standardize)
-    method = KD(**settings, standardize_logits=standardize)
-    return whole(method, arrays, kd_loss(own, other, settings["temperature"]))
+    method = KD(settings["ce_weight"], settings["kd_weight"], temperature, standardize_logits=standardize)
+    return whole(method, arrays, kd_loss(own, other, temperature))
 
 
 def logit_std_kd(case: Case, arrays: Arrays) -> dict[str, Tensor]:
@@ -65,6 +68,9 @@ def dkd(case: Case, arrays: Arrays, standardize: bool = False) -> dict[str, Tens
 
 
 def logit_std_dkd(case: Case, arrays: Arrays) -> dict[str, Tensor]:
+    settings = case["hyperparameters"]
+    for name in ("alpha", "beta"):
+        only(case, name, settings[f"{name}_before_kd_weight"] * settings["kd_weight"])
     return dkd(case, arrays, standardize=True)
 
 
@@ -141,6 +147,25 @@ def ofa(case: Case, arrays: Arrays) -> dict[str, Tensor]:
     }
 
 
+def nkd(case: Case, arrays: Arrays) -> dict[str, Tensor]:
+    settings = case["hyperparameters"]
+    gamma, temperature = settings["gamma"], settings["temperature"]
+    given = arrays["student_logits"], arrays["teacher_logits"], arrays["labels"]
+    parts = {
+        "loss_target_class": soft_target_loss(*given),
+        "loss_non_target_class": normalized_others_loss(*given, temperature),
+    }
+    loss = parts["loss_target_class"] + gamma * parts["loss_non_target_class"]
+    return {**whole(NKD(settings["ce_weight"], 1.0, gamma, temperature), arrays, loss), **parts}
+
+
+def wsld(case: Case, arrays: Arrays) -> dict[str, Tensor]:
+    settings = case["hyperparameters"]
+    only(case, "ce_eps", 1e-7)
+    loss = wsld_loss(arrays["student_logits"], arrays["teacher_logits"], arrays["labels"], settings["temperature"])
+    return whole(WSLD(settings["ce_weight"], settings["kd_weight"], settings["temperature"]), arrays, loss)
+
+
 ROWS: dict[str, Row] = {
     "ctkd": ctkd,
     "dist": dist,
@@ -149,16 +174,16 @@ ROWS: dict[str, Row] = {
     "logit_std_dkd": logit_std_dkd,
     "logit_std_kd": logit_std_kd,
     "mlld": mlld,
+    "nkd": nkd,
     "ofa": ofa,
     "ttm": ttm,
+    "wsld": wsld,
     "wttm": wttm,
 }
 
 ORACLES: dict[str, str] = {
     "hard_label_kd": "tests/methods/test_hard_label_kd.py::test_the_teachers_decision_is_the_label",
     "logit_regression": "tests/methods/test_logit_regression.py::test_half_the_squared_distance_of_each_sample",
-    "nkd": "tests/methods/test_nkd.py::test_both_parts_are_the_published_sums",
-    "wsld": "tests/methods/test_wsld.py::test_soft_labels_count_by_the_ratio_of_the_losses",
 }
 
 VARIANTS: dict[str, str] = {

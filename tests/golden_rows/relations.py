@@ -13,7 +13,7 @@ from kd_bench.methods.rkd import RKD, rkd_angle_loss, rkd_distance_loss
 from kd_bench.methods.sp import SP, sp_loss
 from kd_bench.models.features import Outputs
 
-from .given import Arrays, Case, Row, outputs, run, total
+from .given import Arrays, Case, Row, only, outputs, run, total
 
 
 def on_embedding(embedding: Tensor) -> Outputs:
@@ -58,6 +58,7 @@ def sp(case: Case, arrays: Arrays) -> dict[str, Tensor]:
 
 def pkt(case: Case, arrays: Arrays) -> dict[str, Tensor]:
     student, teacher = arrays["student_embedding"], arrays["teacher_embedding"]
+    only(case, "eps", 1e-7)
     method = PKT(ce_weight=0.0, pkt_weight=case["hyperparameters"]["loss_weight"])
     weighted = run(method, on_embedding(student), on_embedding(teacher))["pkt"]
     return {"loss": pkt_loss(student, teacher), "loss_weighted": weighted}

@@ -9,14 +9,17 @@ from kd_bench.data.batch import Batch
 from kd_bench.methods.base import Progress
 from kd_bench.methods.byot import BYOT, exit_feature_loss, exit_soft_loss
 from kd_bench.methods.cskd import CSKD
+from kd_bench.methods.dlb import DLB, last_batch_loss
 from kd_bench.methods.kd import peer_loss
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.methods.pskd import PSKD, mixed_targets
 from kd_bench.methods.tfkd_reg import TfKDReg
 from kd_bench.methods.tfkd_self import TfKDSelf
+from kd_bench.methods.uskd import USKD, own_target_loss
 from kd_bench.models.features import Outputs
 
-from .given import Arrays, Case, Row, numbered, on_logits, run, total
+from .embeddings import renamed
+from .given import Arrays, Case, Row, numbered, on_logits, only, run, total
 
 
 class GivenExit(nn.Module):
@@ -92,17 +95,58 @@ def tfkd_self(case: Case, arrays: Arrays) -> dict[str, Tensor]:
     }
 
 
+def uskd(case: Case, arrays: Arrays) -> dict[str, Tensor]:
+    settings = case["hyperparameters"]
+    only(case, "rank_eps", 1e-6)
+    logits, feature, labels = arrays["student_logits"], arrays["weak_feature"], arrays["labels"]
+    weights = renamed(arrays, "weak_head_", lambda name: f"weak_head.{name}")
+    student = Outputs(logits, [feature[:, :, None, None], logits[:, :, None, None]], logits)
+
+    def terms(*parts: float) -> dict[str, Tensor]:
+        method = USKD(settings["ce_weight"], *parts)
+        method.weak_head = nn.Linear(feature.shape[1], logits.shape[1])
+        return run(method, student, labels=labels, weights=weights)
+
+    weighted, plain = terms(settings["alpha"], settings["beta"], settings["mu"]), terms(1.0, 1.0, 1.0)
+    loss = weighted["target"] + weighted["others"] + weighted["weak"]
+    return {
+        "loss": loss,
+        "loss_target_class": own_target_loss(logits, labels),
+        "loss_non_target_class": plain["others"],
+        "loss_weak": weighted["weak"],
+        "loss_weighted": loss,
+        "loss_ce": cross_entropy(logits, labels),
+        "loss_total": total(weighted),
+    }
+
+
+def dlb(case: Case, arrays: Arrays) -> dict[str, Tensor]:
+    settings = case["hyperparameters"]
+    repeated, new = arrays["student_logits_repeated"], arrays["student_logits"]
+    logits, labels = torch.cat([repeated, new]), torch.cat([arrays["labels_repeated"], arrays["labels"]])
+    method = DLB(settings["ce_weight"], settings["loss_weight"], settings["temperature"])
+    method._last = 0, torch.arange(len(repeated)), arrays["last_logits"].detach()
+    terms = run(method, on_logits(logits), labels=labels)
+    same = torch.ones(len(repeated), dtype=torch.bool)
+    return {
+        "loss": last_batch_loss(repeated, arrays["last_logits"], same, settings["temperature"]),
+        "loss_weighted": terms["last_batch"],
+        "loss_ce": cross_entropy(logits, labels),
+        "loss_total": total(terms),
+    }
+
+
 ROWS: dict[str, Row] = {
     "byot": byot,
     "cskd": cskd,
+    "dlb": dlb,
     "pskd": pskd,
     "tfkd_reg": tfkd_reg,
     "tfkd_self": tfkd_self,
+    "uskd": uskd,
 }
 
 ORACLES: dict[str, str] = {
     "born_again": "tests/methods/test_born_again.py::test_born_again_is_kl_plus_the_teachers_entropy",
-    "dlb": "tests/methods/test_self_distillation.py::test_dlb_is_t_squared_times_the_kl_of_the_repeated_samples",
     "mean_teacher": "tests/methods/test_self_distillation.py::test_consistency_is_the_mean_square_of_probabilities",
-    "uskd": "tests/methods/test_self_distillation.py::test_uskd_is_the_formula_per_sample",
 }

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
@@ -25,6 +26,13 @@ PAIRS: dict[str, dict[str, Any]] = {
     "cifar": {},  # resnet20_cifar -> resnet8_cifar on 8x8 digits
     "timm": {"teacher.name": "resnet18", "student.name": "mobilenetv3_small_050"},
     "vit": {"student.name": "vit_tiny_patch16_224", "student.kwargs": {"img_size": 8, "patch_size": 2}},
+}
+TINY = {"img_size": 8, "patch_size": 2, "depth": 3}
+VITS: dict[str, Any] = {
+    "teacher.name": "deit_tiny_patch16_224",
+    "teacher.kwargs": TINY,
+    "student.name": "deit_tiny_distilled_patch16_224",
+    "student.kwargs": TINY,
 }
 SAMPLES = 40  # of the training set that a method's memories are made for
 MIDDLE = Progress(epoch=1, epochs=3, step=5, steps=12)
@@ -63,7 +71,8 @@ class Built:
 
     def outputs(self, batch: Batch) -> tuple[Outputs, Outputs | None]:
         images = batch.images.flatten(0, 1) if batch.images.dim() == 5 else batch.images
-        return self.student(images), None if self.teacher is None else self.teacher(images)
+        outputs: tuple[Outputs, Outputs | None] = self.method.observe(self.student, self.teacher, images)
+        return outputs
 
     def stages(self) -> list[bool]:
         """Whether each stage of training is the pretraining."""
@@ -76,7 +85,7 @@ class Built:
 
 def built(compose: Any, choice: str, pair: str = "cifar", classes: int = 10) -> Built:
     """Build a method on a pair. One that refuses a pair of foreign networks must say why, and is skipped."""
-    cfg = compose(f"method={choice}")
+    cfg = at_home(compose, choice) if pair == "cifar" else compose(f"method={choice}")
     for key, value in {**PAIRS[pair], "dataset.num_classes": classes}.items():
         OmegaConf.update(cfg, key, value, merge=False)
     config = check(cfg)
@@ -93,6 +102,16 @@ def built(compose: Any, choice: str, pair: str = "cifar", classes: int = 10) -> 
     objects.method.prepare(training_set(module, config.dataset.num_classes, objects.spec.image_size))
     module.trainer = Standing()  # type: ignore[assignment]
     return Built(config, objects, module.train())
+
+
+def at_home(compose: Any, choice: str) -> Any:
+    """The configuration of a method on networks that it accepts: CIFAR's, or ViTs if they alone have what it needs."""
+    cfg = compose(f"method={choice}")
+    requires = instantiate(cfg.method).requires
+    if {*requires.student_has, *requires.teacher_has} - {"entry"}:
+        for key, value in VITS.items():
+            OmegaConf.update(cfg, key, value, merge=False)
+    return cfg
 
 
 def training_set(module: DistillationModule, classes: int, image_size: tuple[int, int]) -> TrainingSet:

@@ -117,3 +117,29 @@ def test_normalized_activation_maps_know_no_scale():
     assert cat_loss(own, other, 2, normalize=True).item() == pytest.approx(mean(slow), rel=1e-9)
     assert cat_loss(7 * own, own, 2, normalize=True).item() == pytest.approx(0, abs=1e-20)
     assert cat_loss(7 * own, own, 2, normalize=False).item() > 1
+
+
+def test_binarized_maps_are_one_where_the_teacher_exceeds_its_mean_absolute_value():
+    student, teacher = random_map(2, 3, 4, 4), random_map(2, 3, 4, 4, seed=1)
+    squares = []
+    for own, other in zip(student.flatten(0, 1).tolist(), teacher.flatten(0, 1).tolist(), strict=True):
+        threshold = mean([abs(value) for row in other for value in row])
+        for y in (0, 2):
+            for x in (0, 2):
+                window = [(y + i, x + j) for i in (0, 1) for j in (0, 1)]
+                ones = mean([float(other[i][j] > threshold) for i, j in window])
+                squares.append((mean([own[i][j] for i, j in window]) - ones) ** 2)
+    assert cat_loss(student, teacher, 2, normalize=False, binarize=True).item() == pytest.approx(mean(squares))
+
+
+def test_the_option_binarizes_the_maps_of_the_teacher_alone(compose):
+    made = built(compose, "cat_kd")
+    batch = made.batch()
+    student, teacher = made.outputs(batch)
+    maps = [
+        class_activation_maps(outputs.stages[-1], network.classifier)
+        for outputs, network in ((student, made.student), (teacher, made.pair.teacher))
+    ]
+    made.method.binarize = True
+    expected = made.method.cat_weight * cat_loss(*maps, 2, normalize=False, binarize=True)
+    assert made.terms(False, student, teacher, batch)["cat"].item() == pytest.approx(expected.item())

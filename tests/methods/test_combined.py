@@ -81,7 +81,7 @@ def test_kd_at_is_kd_and_at_with_the_labels_counted_once(compose):
         ({"kd": kd(), "ban": BornAgain(1.0, 0.0)}, r"different teachers .* \['frozen', 'own'\]"),
         (
             {"one": byot(), "two": byot()},
-            "at most one method may pretrain, one change the prediction, and one make its teacher",
+            "at most one method may pretrain, one change the prediction, one make its teacher, and",
         ),
         ({"one": two_stage(), "two": two_stage()}, "at most one method may pretrain"),
     ],

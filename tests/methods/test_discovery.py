@@ -16,6 +16,8 @@ from kd_bench.config.paths import CONF
 from kd_bench.methods.base import Method
 from kd_bench.training.pair import build
 
+from .pairs import at_home
+
 PACKAGE = Path(kd_bench.__file__).parent
 CHECKOUT = Path(__file__).parents[2]
 METHODS = sorted(
@@ -66,7 +68,7 @@ def test_an_oracle_exists(method, test):
 
 @pytest.mark.parametrize("choice", CHOICES)
 def test_a_choice_composes_passes_the_check_and_builds(compose, choice):
-    config = check(compose(f"method={choice}"))
+    config = check(at_home(compose, choice))
     assert config.names.method == choice
     method = build(config).method
     assert f"{type(method).__module__}.{type(method).__name__}" == config.method["_target_"]

@@ -115,6 +115,19 @@ def test_flows_between_other_numbers_of_channels_are_refused(compose):
         build(check(cfg))
 
 
+@pytest.mark.parametrize("exponent", [1, 2, 3])
+def test_the_exponent_is_that_of_each_position(exponent):
+    student, teacher = random_map(2, 3, 2, 2), random_map(2, 5, 2, 2, seed=1)
+    powers = []
+    for own, other in zip(student, teacher, strict=True):
+        maps = [factor.pow(2).mean(dim=0).flatten().tolist() for factor in (own, other)]
+        lengths = [sum(value**2 for value in values) ** 0.5 for values in maps]
+        for a, b in zip(*maps, strict=True):
+            difference = a / lengths[0] - b / lengths[1]
+            powers.append(abs(difference) if exponent == 1 else difference**exponent)
+    assert factor_loss(student, teacher, 2, exponent).item() == pytest.approx(sum(powers) / len(powers), rel=1e-9)
+
+
 def test_factors_that_differ_by_a_scale_are_alike():
     factor, other = random_map(2, 3, 4, 4), random_map(2, 5, 8, 8, seed=1)
     assert factor_loss(-4 * factor, factor, 2).item() == pytest.approx(0, abs=1e-12)

@@ -33,9 +33,11 @@ def random_map(*shape: int, seed: int = 0) -> Tensor:
 def test_a_margin_is_the_mean_of_what_is_negative(weight, bias):
     scale = abs(weight)
     expected = stats.truncnorm.mean(-float("inf"), -bias / scale, loc=bias, scale=scale)
-    got = margins(torch.tensor([weight], dtype=torch.float64), torch.tensor([bias], dtype=torch.float64))
-    assert got.shape == (1, 1, 1, 1)
-    assert got.item() == pytest.approx(expected, rel=1e-9)
+    for dtype in (torch.float64, torch.float32):
+        got = margins(torch.tensor([weight], dtype=dtype), torch.tensor([bias], dtype=dtype))
+        assert got.shape == (1, 1, 1, 1)
+        assert got.dtype == torch.float32
+        assert got.item() == pytest.approx(expected, rel=2e-7 if dtype == torch.float32 else 6e-8)
 
 
 def test_a_channel_that_is_hardly_ever_negative_has_three_deviations_and_a_constant_one_is_finite():

@@ -18,7 +18,7 @@ from kd_bench.methods.base import Progress
 from kd_bench.methods.dml import DML
 from kd_bench.methods.kd import peer_loss
 from kd_bench.methods.kdcl import KDCL, min_logits
-from kd_bench.methods.one import ONE, gated_logits
+from kd_bench.methods.one import ONE, ensemble_loss, gated_logits
 from kd_bench.training.teachers import TrainedAlong
 
 from . import slow
@@ -131,13 +131,28 @@ def test_one_is_a_cross_entropy_for_all_and_a_kl_from_the_gated_ensemble(compose
     losses = [slow.cross_entropy(each.tolist(), labels) for each in logits]
     terms = made.method(student, None, batch, Progress(20, 300, 0, 1))
     weight = math.exp(-5 * (1 - 20 / 80) ** 2)
+    soft = [[p + 1e-7 for p in slow.softmax([z / 3 for z in row])] for row in ensemble]
+    divergences = [
+        math.fsum(q * (math.log(q) - p) for q, p in zip(row, slow.log_softmax([z / 3 for z in own]), strict=True))
+        for each in logits
+        for row, own in zip(soft, each.tolist(), strict=True)
+    ]
     expected = {
         "ce": losses[0],
         "branches_ce": losses[1] + losses[2],
         "ensemble_ce": slow.cross_entropy(ensemble, labels),
-        "kd": weight * 9 * sum(slow.kl(each.tolist(), ensemble, 3.0) for each in logits),
+        "kd": weight * 9 * sum(divergences) / len(soft),
     }
     assert {name: value.item() for name, value in terms.items()} == pytest.approx(expected, rel=1e-4)
+
+
+@reproducible
+@given(SHAPES, seeds)
+def test_without_the_authors_constant_the_ensembles_loss_is_the_papers_kl(shape, seed):
+    own, ensemble = random_logits(shape, seed), random_logits(shape, seed + 1)
+    expected = 9 * slow.kl(own.tolist(), ensemble.tolist(), 3.0)
+    assert ensemble_loss(own, ensemble, 3.0, 0.0).item() == pytest.approx(expected, rel=1e-9)
+    assert ensemble_loss(own, ensemble, 3.0, 1e-7).item() != ensemble_loss(own, ensemble, 3.0, 0.0).item()
 
 
 @reproducible

@@ -8,9 +8,10 @@ import torch
 from golden_rows.given import on_logits, run
 from hypothesis import given
 from hypothesis import strategies as st
+from support.taps import make_tap
 from torch import Tensor
 
-from kd_bench.data.batch import Batch
+from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.errors import ConfigError
 from kd_bench.methods.base import Progress, TrainingSet
 from kd_bench.methods.cskd import CSKD
@@ -19,7 +20,7 @@ from kd_bench.methods.kd import peer_loss
 from kd_bench.methods.losses import sigmoid_warm_up
 from kd_bench.methods.mean_teacher import MeanTeacher, consistency_loss
 from kd_bench.methods.pskd import PSKD
-from kd_bench.methods.uskd import USKD, own_target_loss, rank_labels
+from kd_bench.methods.uskd import USKD, own_target_loss, rank_labels, weak_feature
 
 from . import slow
 from .pairs import built
@@ -149,7 +150,7 @@ def test_uskd_is_the_formula_per_sample(shape, seed):
     assert own_target_loss(logits, labels).item() == pytest.approx(mean(weighted), rel=1e-9)
     for found, (z, w, t) in zip(rank_labels(logits, weak, labels).tolist(), rows, strict=True):
         strong, head = slow.log_softmax(z), slow.softmax(w)
-        scores = [p / (1 - head[t] + 1e-6) + q / (1 - strong[t]) for p, q in zip(head, strong, strict=True)]
+        scores = [p / (1 - head[t] + 1e-6) + q / (1 - strong[t] + 1e-6) for p, q in zip(head, strong, strict=True)]
         zipf = [1 / (1 + sum(other > score for other in scores)) for score in scores]
         others = [value for k, value in enumerate(zipf) if k != t]
         assert found == pytest.approx([value / sum(others) for value in others])
@@ -166,6 +167,18 @@ def test_the_terms_of_uskd_carry_their_weights_and_the_soft_labels_no_gradient(c
     assert terms["weak"].item() == pytest.approx(0.1 * soft_cross_entropy(weak.tolist(), smoothed), rel=1e-5)
     learned = torch.autograd.grad(terms["target"] + terms["others"], made.method.weak_head.weight, allow_unused=True)
     assert learned == (None,)
+
+
+@pytest.mark.parametrize(("depth", "block"), [(6, 3), (5, 2), (2, 1)])
+def test_the_weak_head_of_a_transformer_reads_the_class_token_after_half_of_the_blocks(depth, block):
+    kwargs = {"img_size": 8, "patch_size": 2, "depth": depth}
+    tap = make_tap("deit_tiny_patch16_224", DataSpec(10, (8, 8), (0.5,) * 3, (0.5,) * 3), seed=0, kwargs=kwargs).eval()
+    images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    network = tap.network
+    tokens = network._pos_embed(network.patch_embed((images - tap.mean) / tap.std))
+    for each in network.blocks[:block]:
+        tokens = each(tokens)
+    assert torch.equal(weak_feature(tap(images)), tokens[:, 0])
 
 
 def test_a_network_of_one_stage_has_no_weak_head():

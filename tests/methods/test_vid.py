@@ -8,7 +8,8 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional as F
 
-from kd_bench.methods.vid import Gaussian, vid_loss
+from kd_bench.errors import ConfigError
+from kd_bench.methods.vid import VID, Gaussian, vid_loss
 
 from .pairs import built
 
@@ -34,10 +35,32 @@ def test_the_best_variance_is_the_mean_squared_error():
     assert log_scale.grad.item() == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("variance", [0.01, 5.0])
-def test_the_variance_starts_as_configured(variance):
-    log_scale = Gaussian(4, 6, variance).log_scale
-    assert (F.softplus(log_scale) + 1e-5).tolist() == pytest.approx([variance] * 6, rel=1e-5)
+@pytest.mark.parametrize(("variance", "least"), [(0.01, 1e-5), (5.0, 1e-5), (5.0, 1.5)])
+def test_the_variance_starts_as_configured(variance, least):
+    log_scale = Gaussian(4, 6, variance, least).log_scale
+    assert (F.softplus(log_scale) + least).tolist() == pytest.approx([variance] * 6, rel=1e-5)
+
+
+def test_no_variance_is_below_its_floor():
+    mean, teacher = random_map(2, 1, 4, 4), random_map(2, 1, 4, 4, seed=1)
+    log_scale = torch.tensor([-200.0], dtype=torch.float64)
+    squared = (mean - teacher).pow(2).mean().item()
+    assert vid_loss(mean, teacher, log_scale, 0.5).item() == pytest.approx((squared / 0.5 + math.log(0.5)) / 2)
+
+
+def test_an_initial_variance_at_the_floor_is_refused():
+    with pytest.raises(ConfigError, match=r"initial_variance=0.5 .* greater than method.least_variance=0.5"):
+        VID(1.0, 1.0, 0.5, 1, least_variance=0.5)
+
+
+def test_the_floor_is_that_of_every_stage(compose):
+    made = built(compose, "vid")
+    batch = made.batch()
+    losses = []
+    for floor in (1e-5, 1.0):
+        made.method.least_variance = floor
+        losses.append([loss.item() for loss in made.method.stage_losses(*made.outputs(batch))])
+    assert all(low != high for low, high in zip(*losses, strict=True))
 
 
 def test_variances_are_trained_and_the_stem_is_left_out(compose):

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kd_bench.errors import ConfigError
-from kd_bench.methods.vitkd import ViTKD, random_mask
+from kd_bench.methods.vitkd import ViTKD, mimicking_loss, random_mask
 
-from . import test_contract
+from . import pairs, test_contract
 from .pairs import PAIRS
 
 TINY = {"img_size": 8, "patch_size": 2}
@@ -76,6 +76,26 @@ def test_a_pair_of_vits_is_trained(compose, monkeypatch, same_width):
         compose, "vitkd", "vits"
     )
     test_contract.test_two_classes_and_two_samples_are_enough(compose, "vitkd", "vits")
+
+
+def test_the_generated_map_is_the_last_block_after_the_final_norm_and_the_others_are_raw(compose, monkeypatch):
+    monkeypatch.setitem(PAIRS, "vits", VITS)
+    made = pairs.built(compose, "vitkd", "vits")
+    made.student.eval()
+    batch = made.batch()
+    normed, raw = [], []
+    for tap in (made.student, made.pair.teacher):
+        images = (batch.images - tap.mean) / tap.std
+        normed.append(tap.network.forward_intermediates(images, norm=True)[1])
+        raw.append(tap.network.forward_intermediates(images)[1])
+    torch.manual_seed(3)
+    terms = made.terms(False, *made.outputs(batch), batch)
+    torch.manual_seed(3)
+    generation = made.method.generation(made.method.align[-1](normed[0][-1]), normed[1][-1])
+    aligned = [align(stage) for align, stage in zip(made.method.align, raw[0][:2], strict=False)]
+    assert terms["generation"].item() == pytest.approx(3e-6 * generation.item() / 0.5, rel=1e-5)
+    assert terms["mimicking"].item() == pytest.approx(3e-5 * mimicking_loss(aligned, raw[1][:2]).item(), rel=1e-5)
+    assert not torch.allclose(normed[0][-1], raw[0][-1], rtol=0.1)
 
 
 def test_maps_of_other_sizes_and_masks_of_everything_are_refused():

@@ -69,6 +69,46 @@ def test_the_tap_gives_what_the_network_gives(name, size, kwargs, first, last, e
     assert (outputs.pre_activation is not None) == name.endswith("_cifar")
 
 
+TRANSFORMERS: list[tuple[str, int, dict[str, Any], int]] = [  # and the number of tokens before the patches
+    ("vit_tiny_patch16_224", 16, {**TOKENS, "depth": 3}, 1),
+    ("deit_tiny_distilled_patch16_224", 16, {**TOKENS, "depth": 3}, 2),
+    ("vit_base_patch16_gap_224", 16, {**TOKENS, "depth": 2, "embed_dim": 48, "num_heads": 3}, 0),  # no class token
+    ("vit_betwixt_patch16_reg4_gap_256", 16, {**TOKENS, "depth": 2}, 0),  # registers, but no class token
+    ("beit_base_patch16_224", 16, {**TOKENS, "depth": 2, "embed_dim": 48, "num_heads": 3}, 1),
+    ("tnt_s_patch16_224", 32, {"img_size": 32, "depth": 2}, 1),
+    ("mixer_s32_224", 64, {"img_size": 64}, 0),
+    ("swin_tiny_patch4_window7_224", 56, {"img_size": 56}, 0),  # channels last
+]
+
+
+@pytest.mark.parametrize(("name", "size", "kwargs", "prefix"), TRANSFORMERS, ids=[each[0] for each in TRANSFORMERS])
+def test_the_tap_gives_the_last_stage_after_the_final_norm_and_the_tokens_before_the_patches(
+    name, size, kwargs, prefix
+):
+    tap = make_tap(name, spec(size), seed=0, kwargs=kwargs).eval()
+    network: Any = tap.network
+    x = images(2, size)
+    with torch.no_grad():
+        outputs = tap(x)
+        expected = network.forward_intermediates(normalised(x), norm=True)[1][-1]
+        assert torch.equal(outputs.normalized_last_stage(), expected)
+        if not prefix:
+            assert outputs.prefix is None
+            return
+        both = network.forward_intermediates(normalised(x), return_prefix_tokens=True)[1]
+    assert all(torch.equal(mine, theirs) for mine, (_, theirs) in zip(outputs.prefix, both, strict=True))
+    assert outputs.prefix[0].shape[1] == prefix
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "coat_tiny", "resnet20_cifar"])
+def test_without_a_final_norm_the_last_stage_stays_as_it_is(name):
+    kwargs = {"img_size": 64} if name == "coat_tiny" else {}
+    with torch.no_grad():
+        outputs = make_tap(name, spec(64), seed=0, kwargs=kwargs).eval()(images(2, 64))
+    assert torch.equal(outputs.normalized_last_stage(), outputs.stages[-1])
+    assert outputs.prefix is None
+
+
 @every_family
 def test_a_training_pass_is_the_networks_own(name, size, kwargs, first, last, embedding):
     """The same gradients, and batch-norm statistics that move once."""

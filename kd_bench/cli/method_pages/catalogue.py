@@ -10,6 +10,7 @@ from kd_bench.config.check import check
 from kd_bench.config.composition import choices, composed, composing, folders_of_choices, quoted
 from kd_bench.data.samplers import SAMPLERS
 from kd_bench.methods.base import Method
+from kd_bench.models.features import ABILITIES
 from kd_bench.training.teacher_kinds import TEACHER_KINDS
 
 
@@ -58,6 +59,8 @@ def requirements(method: Method) -> list[str]:
         wanted.append(words)
     if requires.pre_activations:
         wanted.append("maps before the last ReLU")
+    for role, abilities in (("student", requires.student_has), ("teacher", requires.teacher_has)):
+        wanted += [f"a {role} with {ABILITIES[ability]}" for ability in abilities]
     if requires.min_classes > 2:
         wanted.append(f"at least {requires.min_classes} classes")
     if method.pretrain_epochs:

@@ -19,15 +19,17 @@ from kd_bench.config.paths import CONF
 from kd_bench.errors import ConfigError, nearest
 from kd_bench.methods.base import Method
 from kd_bench.results.text.escape import for_markdown
+from kd_bench.runs.reproduction.pair_settings import all_pair_settings, pair_overrides
 
 INDEX = "README.md"
 ABOUT = f"""Each method has a page with its loss, hyperparameters and cost. `kd-bench list methods NAME` prints it.
 
 Time and memory of a training step are ratios to one of `scratch` in the same run: {TEACHER} to {STUDENT}, 32x32
-images of 100 classes, batches of {BATCH_SIZE}, float32 on a CPU. Time is that of the passes through the networks and of
-the loss, without loading images and without the optimizer. Memory is that of activations, weights (the teacher's too)
-and gradients. Both are of the main stage, with memories over a training set of 1,024 samples. Adapters are
-counted in parameters that are trained beside the student's and thrown away after training."""
+images of 100 classes, batches of {BATCH_SIZE}, float32 on a CPU; for a method that takes transformers alone, small
+ones, which its page names. Time is that of the passes through the networks and of the loss, without loading images and
+without the optimizer. Memory is that of activations, weights (the teacher's too) and gradients. Both are of the main
+stage, with memories over a training set of 1,024 samples. Adapters are counted in parameters that are trained beside
+the student's and thrown away after training."""
 
 
 def page(name: str, plugins: Sequence[str] = ()) -> str:
@@ -75,12 +77,27 @@ def _index(entries: list[dict[str, Any]], costs: Mapping[str, Cost]) -> str:
 def _page(entry: dict[str, Any], costs: Mapping[str, Cost]) -> str:
     name = entry["name"]
     blocks = [f"# {for_markdown(name)}", markdown(header(name)), "\n".join(_facts(entry))]
-    blocks += ["## Loss", *_loss(name), "## Hyperparameters", _hyperparameters(name), "## Cost", _cost(name, costs)]
+    blocks += ["## Loss", *_loss(name), "## Hyperparameters", _hyperparameters(name), *_pair_settings(name)]
+    blocks += ["## Cost", _cost(name, costs)]
     return _text(blocks)
 
 
 def _hyperparameters(name: str) -> str:
     return "\n".join(map(_described_hyperparameter, hyperparameters(name))) or "None."
+
+
+def _pair_settings(name: str) -> Iterator[str]:
+    """Yield the values that are published for single pairs of networks, which ``kd-bench reproduce`` uses."""
+    settings = all_pair_settings().get(name)
+    if settings is None or not file_of("method", name).is_relative_to(CONF):
+        return
+    yield "## Values of single pairs"
+    yield f"{_paper(settings.source)}. `kd-bench reproduce` takes them for its cells."
+    yield "\n".join(
+        f"- {for_markdown(dataset)}, `{pair}`: `{' '.join(pair_overrides(name, dataset, pair))}`"
+        for dataset, pairs in settings.pairs.items()
+        for pair in pairs
+    )
 
 
 def _described_hyperparameter(row: Hyperparameter) -> str:
@@ -96,7 +113,8 @@ def _cost(name: str, costs: Mapping[str, Cost]) -> str:
             return "Not measured."
         return f"Not measured yet: `python -m kd_bench.cli.method_pages --measure {name}`."
     time, memory, adapters = _numbers(cost)
-    measured = for_markdown(f"{TEACHER} to {STUDENT}, batches of {BATCH_SIZE}, threads: {cost['threads']}")
+    networks = cost.get("networks", f"{TEACHER} to {STUDENT}")
+    measured = for_markdown(f"{networks}, batches of {BATCH_SIZE}, threads: {cost['threads']}")
     return (
         f"A step takes {time} times as long as one of `scratch` and {memory} times its memory; the adapters have "
         f"{adapters} parameters ([{measured}]({INDEX}))."

@@ -8,13 +8,19 @@ TEACHER, STUDENT, BATCH_SIZE = "resnet20_cifar", "resnet8_cifar", 64
 FILE = Path(__file__).with_name("costs.json")
 
 
-class Cost(TypedDict):
-    """Cost of a training step; ``time`` and ``memory`` are ratios to those of ``scratch``."""
+class Measured(TypedDict):
+    """Numbers of a training step; ``time`` and ``memory`` are ratios to those of ``scratch``."""
 
     adapter_parameters: int
     time: float
     memory: float
     threads: int
+
+
+class Cost(Measured, total=False):
+    """Cost of a training step, with the networks where they are others than ``TEACHER`` and ``STUDENT``."""
+
+    networks: str
 
 
 def read_costs(path: Path = FILE) -> dict[str, Cost]:

@@ -114,9 +114,10 @@ class ImageNetResNet(CifarNetwork):
         stages = (self.layer1, self.layer2, self.layer3, self.layer4)
         return [None, *(f"layer{i}.{len(stage) - 1}.{self.last_norm}" for i, stage in enumerate(stages, start=1))]
 
-    def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
-        x = relu(self.bn1(self.conv1(x)))
-        return through_stages(x, (self.layer1, self.layer2, self.layer3, self.layer4), pre_activations)
+    def forward_stages(self, x: Tensor, pre_activations: bool = False, entered: int | None = None) -> StageOutputs:
+        x = relu(self.bn1(self.conv1(x))) if entered is None else x
+        stages = (self.layer1, self.layer2, self.layer3, self.layer4)
+        return through_stages(x, stages[entered or 0 :], pre_activations)
 
 
 register(

@@ -97,10 +97,11 @@ class MobileNetV2(CifarNetwork):
         # No ReLU follows them, nor the stages.
         return [None, *(f"blocks.{i}.{GROUPS[i][2] - 1}.conv.7" for i in STAGE_ENDS)]
 
-    def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
-        x = relu(self.conv1(x))
+    def forward_stages(self, x: Tensor, pre_activations: bool = False, entered: int | None = None) -> StageOutputs:
+        x = relu(self.conv1(x)) if entered is None else x
         stages = [x]
-        for i, group in enumerate(self.blocks):
+        passed = STAGE_ENDS[entered - 1] + 1 if entered else 0  # groups before the place of entry
+        for i, group in enumerate(list(self.blocks)[passed:], start=passed):
             x = group(x)
             if i in STAGE_ENDS:
                 stages.append(x)

@@ -50,8 +50,11 @@ class CifarNetwork(nn.Module):
         """Size of the embedding, under timm's name for it."""
         return self.num_features
 
-    def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
-        """Run the body on ``x`` (B, 3, H, W)."""
+    def forward_stages(self, x: Tensor, pre_activations: bool = False, entered: int | None = None) -> StageOutputs:
+        """Run the body on images ``x`` (B, 3, H, W), or behind the stage ``entered``, whose map ``x`` then is.
+
+        The stages of the outputs begin with that map.
+        """
         raise NotImplementedError
 
     def last_batch_norms(self) -> list[str | None]:

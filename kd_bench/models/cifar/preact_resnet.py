@@ -67,9 +67,9 @@ class PreActivationResNet(CifarNetwork):
         first = PreActivationBlock(inputs, outputs, stride)
         return nn.Sequential(first, *(PreActivationBlock(outputs, outputs, 1) for _ in range(blocks - 1)))
 
-    def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
-        stages = [relu(self.bn1(self.conv1(x)))]
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+    def forward_stages(self, x: Tensor, pre_activations: bool = False, entered: int | None = None) -> StageOutputs:
+        stages = [relu(self.bn1(self.conv1(x))) if entered is None else x]
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4)[entered or 0 :]:
             stages.append(stage(stages[-1]))
         return StageOutputs(stages[-1], stages, None)
 

@@ -76,9 +76,10 @@ class ResNet(CifarNetwork):
     def last_batch_norms(self) -> list[str | None]:
         return [None, *(f"layer{i}.{len(self.layer1) - 1}.bn2" for i in (1, 2, 3))]
 
-    def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
-        x = relu(self.bn1(self.conv1(x)))
-        return through_stages(x, (self.layer1, self.layer2, self.layer3), pre_activations)
+    def forward_stages(self, x: Tensor, pre_activations: bool = False, entered: int | None = None) -> StageOutputs:
+        x = relu(self.bn1(self.conv1(x))) if entered is None else x
+        stages = (self.layer1, self.layer2, self.layer3)
+        return through_stages(x, stages[entered or 0 :], pre_activations)
 
 
 register(

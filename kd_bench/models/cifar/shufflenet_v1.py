@@ -87,9 +87,10 @@ class ShuffleNetV1(CifarNetwork):
         first = Unit(inputs, outputs, 2, groups, first_groups)
         return nn.ModuleList([first, *(Unit(outputs, outputs, 1, groups, groups) for _ in range(units - 1))])
 
-    def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
-        x = relu(self.bn1(self.conv1(x)))
-        return through_stages(x, (self.layer1, self.layer2, self.layer3), pre_activations)
+    def forward_stages(self, x: Tensor, pre_activations: bool = False, entered: int | None = None) -> StageOutputs:
+        x = relu(self.bn1(self.conv1(x))) if entered is None else x
+        stages = (self.layer1, self.layer2, self.layer3)
+        return through_stages(x, stages[entered or 0 :], pre_activations)
 
 
 register(ShuffleNetV1, {"shufflenetv1_cifar": {"groups": 3}})

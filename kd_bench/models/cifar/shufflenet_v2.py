@@ -98,10 +98,10 @@ class ShuffleNetV2(CifarNetwork):
     def _stage(inputs: int, outputs: int, units: int) -> nn.Sequential:
         return nn.Sequential(DownUnit(inputs, outputs), *(Unit(outputs) for _ in range(units - 1)))
 
-    def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
-        x = relu(self.bn1(self.conv1(x)))
+    def forward_stages(self, x: Tensor, pre_activations: bool = False, entered: int | None = None) -> StageOutputs:
+        x = relu(self.bn1(self.conv1(x))) if entered is None else x
         stages, before = [x], [x]  # as in the ResNets, the first pre-activation is the rectified stem
-        for stage in (self.layer1, self.layer2, self.layer3):
+        for stage in (self.layer1, self.layer2, self.layer3)[entered or 0 :]:
             *units, last = stage
             for unit in units:
                 x = unit(x)

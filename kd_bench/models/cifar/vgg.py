@@ -66,12 +66,14 @@ class VGG(CifarNetwork):
         blocks = (self.block1, self.block2, self.block3, self.block4)
         return [None, *(f"block{i}.{len(block) - 1}" for i, block in enumerate(blocks, start=1))]
 
-    def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
-        late = x.shape[2] == POOLED_LATE
+    def forward_stages(self, x: Tensor, pre_activations: bool = False, entered: int | None = None) -> StageOutputs:
+        first = entered or 0
+        late = x.shape[2] << min(first, 3) == POOLED_LATE
         stages: list[Tensor] = []
         before: list[Tensor] = []
-        for i, block in enumerate((self.block0, self.block1, self.block2, self.block3, self.block4)):
-            pre_activation = block(x)
+        blocks = (self.block0, self.block1, self.block2, self.block3, self.block4)
+        for i, block in enumerate(blocks[first:], start=first):
+            pre_activation = x if i == entered else block(x)
             stages.append(relu(pre_activation))
             before.append(pre_activation if i else stages[0])
             x = F.max_pool2d(stages[-1], 2) if i < 3 or (i == 3 and late) else stages[-1]

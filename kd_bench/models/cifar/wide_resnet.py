@@ -87,14 +87,15 @@ class WideResNet(CifarNetwork):
     def last_batch_norms(self) -> list[str | None]:
         return [None, "block2.layer.0.bn1", "block3.layer.0.bn1", "bn1"]
 
-    def forward_stages(self, x: Tensor, pre_activations: bool = False) -> StageOutputs:
-        stem = self.conv1(x)
-        _, first = self.block1(stem)
-        before_first, second = self.block2(first)
-        before_second, third = self.block3(second)
-        before_third = self.bn1(third)
-        before = [stem, before_first, before_second, before_third] if pre_activations else None
-        return StageOutputs(relu(before_third), [stem, first, second, third], before)
+    def forward_stages(self, x: Tensor, pre_activations: bool = False, entered: int | None = None) -> StageOutputs:
+        stages, openings = [self.conv1(x) if entered is None else x], []
+        for block in (self.block1, self.block2, self.block3)[entered or 0 :]:
+            opening, stage = block(stages[-1])
+            openings.append(opening)
+            stages.append(stage)
+        last = self.bn1(stages[-1])
+        before = [stages[0], *[*openings, last][1:]] if pre_activations else None
+        return StageOutputs(relu(last), stages, before)
 
 
 register(

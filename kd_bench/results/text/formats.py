@@ -66,6 +66,12 @@ def duration(seconds: float) -> str:
     return f"{hours:.1f} h" if hours < 100 else f"{hours / 24:,.{1 if hours < 240 else 0}f} days"
 
 
+def estimate(seconds: float, jobs: int) -> str:
+    """Format the estimated time of many runs: ``about 2.0 h, one run at a time, at best 60 min with --jobs 2``."""
+    at_a_time = f", at best {duration(seconds / jobs)} with --jobs {jobs}" if jobs > 1 else ""
+    return f"about {duration(seconds)}, one run at a time{at_a_time}"
+
+
 def decimal(value: float) -> str:
     """Format three decimals, or an exponent from 10,000 on."""
     return f"{value:.3f}".replace("-", MINUS) if abs(value) < 1e4 else f"{value:.2e}"
@@ -77,8 +83,8 @@ def significant(value: float) -> str:
 
 
 def p_value(value: float) -> str:
-    """Format a p value, such as ``0.031`` or ``< 0.001``."""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    """Format a p value, such as ``0.031`` or ``< 0.001``; 0.001, the least that a family finds, is ``≤ 0.001``."""
+    return "< 0.001" if value < 0.001 else "≤ 0.001" if value == 0.001 else f"{value:.3f}"
 
 
 FORMATS: dict[Unit, Callable[[float], str]] = {

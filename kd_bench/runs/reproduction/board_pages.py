@@ -25,6 +25,7 @@ from kd_bench.runs.reproduction.verdicts import Board, Line
 # Columns that are compared come first: on a narrow screen the rest takes scrolling.
 COLUMNS = ("Method", "Published %", "Ours %", "Difference", "Verdict", "Seeds", "Published sd", "Epoch", "Source")
 EPOCHS = {"last": "last", "best_on_validation": "best on validation", "best_on_test": "best on test: too good"}
+PAIR_MARK = " *"
 NUMERIC = frozenset({"Published %", "Ours %", "Difference", "Seeds", "Published sd"})
 
 
@@ -117,7 +118,7 @@ def _notes(rows: list[Line]) -> list[str]:
 def _texts(line: Line) -> list[str]:
     published, ours, difference = line.cell.published, line.ours, line.difference
     return [
-        published.method,
+        published.method + PAIR_MARK * bool(line.cell.pair_settings),
         percent(published.value),
         MISSING if ours is None else f"{percent(ours.mean)} {half_width(ours)}".removesuffix(f" {MISSING}"),
         MISSING if difference is None else f"{points(difference.mean)} {points_interval(difference)}".strip(),
@@ -150,10 +151,17 @@ def explanations(board: Board) -> list[str]:
         f" above, if it lies beyond ± {margin} points; else inconclusive, as always with fewer than {MINIMUM_RANKED}"
         f" seeds. Preliminary: fewer than {MINIMUM_CLAIM} seeds. Each cell is tested by itself: of 100 whose true"
         f" difference is {margin} points, at most 5 would be called reproduced.",
+        *([PAIR_SETTINGS] if any(line.cell.pair_settings for line in board.lines) else []),
         *(f"Protocol {name}: {protocol.source}." for name, protocol in protocols.items()),
         *(f"{name}: {note}" for name, protocol in protocols.items() for note in protocol.notes),
         *board.table.notes,
     ]
+
+
+PAIR_SETTINGS = (
+    "An asterisk marks a method with values that its authors publish for this pair of networks; the CSV and JSON files"
+    " have them, and so has the page of the method (kd-bench list methods NAME)."
+)
 
 
 def _of(estimate: str, part: str) -> Callable[[Line], float | None]:
@@ -166,6 +174,7 @@ FIELDS: dict[str, Callable[[Line], str | int | float | bool | None]] = {
     "teacher": lambda line: line.cell.teacher,
     "student": lambda line: line.cell.published.student,
     "method": lambda line: line.cell.published.method,
+    "pair_settings": lambda line: "; ".join(line.cell.pair_settings),
     "epoch": lambda line: line.cell.protocol.epoch,
     "published": lambda line: line.cell.published.value,
     "published_std": lambda line: line.cell.published.std,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kd_bench.config.composition import quoted
 from kd_bench.errors import ConfigError, IntegrityError, nearest
+from kd_bench.runs.reproduction.pair_settings import pair_overrides
 from kd_bench.runs.reproduction.published import MEASURED, PublishedValue, published_values
 from kd_bench.runs.reproduction.tables import Overrides, Part, Protocol, Table, all_tables, table_named
 from kd_bench.runs.studies.grid import StudyRun, compose_list
@@ -26,6 +27,7 @@ class Cell:
         choice: our name of the method.
         overrides: of ``conf/train.yaml``, without the seed.
         runs: number of seeds.
+        pair_settings: those of the overrides that its authors publish for this pair alone.
     """
 
     table: str
@@ -36,6 +38,7 @@ class Cell:
     choice: str
     overrides: tuple[str, ...]
     runs: int
+    pair_settings: tuple[str, ...] = ()
 
     @property
     def method(self) -> str:
@@ -96,16 +99,20 @@ def _values(part: Part) -> list[PublishedValue]:
 def _cell(name: str, table: Table, part: Part, value: PublishedValue, teacher: str, teacher_top1: float | None) -> Cell:
     protocol = all_tables().protocols[part.protocol]
     choice, *own = part.methods[value.method]
+    pair = f"{teacher}--{value.student}"
+    settings = pair_overrides(choice, protocol.dataset, pair)
     overrides = [
         *protocol.overrides,
         f"teacher.name={protocol.our_name(teacher)}",
         f"student.name={protocol.our_name(value.student)}",
         f"method={choice}",
+        *settings,
         *own,
         *protocol.students.get(value.student, []),
-        *(part.pairs or {}).get(f"{teacher}--{value.student}", []),
+        *(part.pairs or {}).get(pair, []),
     ]
-    return Cell(name, value, teacher, teacher_top1, protocol, choice, tuple(overrides), value.n_seeds or table.seeds)
+    runs = value.n_seeds or table.seeds
+    return Cell(name, value, teacher, teacher_top1, protocol, choice, tuple(overrides), runs, settings)
 
 
 def chosen_cells(cells: Sequence[Cell], methods: Sequence[str], pairs: Sequence[str]) -> list[Cell]:
@@ -160,12 +167,7 @@ def composed_cells(cells: Sequence[Cell], overrides: Overrides, teachers: Path |
 
 def seeded(run: StudyRun, seeds: int) -> list[StudyRun]:
     """Return a run with each of the seeds 0 to ``seeds`` - 1."""
-    points = []
-    for seed in range(seeds):
-        cfg = run.cfg.copy()
-        cfg.seed = seed  # a plain value: the same as composing with it
-        points.append(StudyRun(f"{run.label} seed {seed}", cfg))
-    return points
+    return [StudyRun(f"{run.label} seed {seed}", run.written.but("seed", seed)) for seed in range(seeds)]
 
 
 def _teacher(cell: Cell, folder: Path) -> Overrides:

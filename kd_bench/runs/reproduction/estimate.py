@@ -10,7 +10,7 @@ from kd_bench.config.check import check
 from kd_bench.config.schema import RunConfig
 from kd_bench.methods.base import Method
 from kd_bench.results.records.record import Record
-from kd_bench.results.text.formats import duration
+from kd_bench.results.text.formats import duration, estimate
 from kd_bench.runs.lineage import teacher_run
 from kd_bench.runs.preview import step_cost
 from kd_bench.runs.reproduction.cells import Cell
@@ -40,11 +40,7 @@ def cost_lines(
         left = job.runs - job.finished
         total, counted, todo = total + each * left, counted + job.runs, todo + left
         yield _line(job, each)
-    at_a_time = f", at best {duration(total / jobs)} with --jobs {jobs}" if jobs > 1 else ""
-    yield (
-        f"{counted} runs, {todo} to do: about {duration(total)} on this CPU, one run at a time{at_a_time} "
-        "(counted; calibrated by a few steps here)"
-    )
+    yield f"{counted} runs, {todo} to do: {estimate(total, jobs)} (counted; calibrated by a few steps on this CPU)"
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ def test_steps_of_all_epochs_and_seeds_and_of_the_teacher_are_counted_once(lines
         f"{'teacher resnet56_cifar':<44}1 run, about 31 min",
         f"{'KD resnet56--resnet20':<44}5 runs, about 31 min each",
         f"{'AB resnet56--resnet20':<44}5 runs, about 35 min each",  # 30 epochs of pretraining more
-        f"11 runs, 11 to do: about {hours(240 * 6 + 270 * 5)} on this CPU, one run at a time "
-        "(counted; calibrated by a few steps here)",
+        f"11 runs, 11 to do: about {hours(240 * 6 + 270 * 5)}, one run at a time "
+        "(counted; calibrated by a few steps on this CPU)",
     ]
     assert round(0.01 * STEPS * 240 / 60) == 31
 
@@ -45,7 +45,7 @@ def test_what_is_finished_costs_nothing(lines):
     records = [*runs_of(cell, [0.7, 0.7]), *runs_of(cell, [0.7] * 5, "recipe.epochs=30")]
     shown = lines("KD", records=records)
     assert shown[1] == f"{'KD resnet56--resnet20':<44}5 runs, 2 finished, about 31 min each"
-    assert shown[2].startswith(f"6 runs, 4 to do: about {hours(240, 4)} on this CPU")
+    assert shown[2].startswith(f"6 runs, 4 to do: about {hours(240, 4)}, one run")
 
 
 def test_seeds_jobs_and_teachers_from_files_change_the_sum(lines, tmp_path):
@@ -53,8 +53,8 @@ def test_seeds_jobs_and_teachers_from_files_change_the_sum(lines, tmp_path):
     shown = lines("KD", seeds=3, jobs=2, teachers=tmp_path)
     assert shown == [
         f"{'KD resnet56--resnet20':<44}3 runs, about 31 min each",
-        "3 runs, 3 to do: about 94 min on this CPU, one run at a time, at best 47 min with --jobs 2 "
-        "(counted; calibrated by a few steps here)",
+        "3 runs, 3 to do: about 94 min, one run at a time, at best 47 min with --jobs 2 "
+        "(counted; calibrated by a few steps on this CPU)",
     ]
 
 
