@@ -63,7 +63,7 @@ def build(site: Path) -> None:
         sphinx.build()
     if sphinx.statuscode:
         raise SystemExit(f"{site}: not built without warnings")
-    write_leaderboard(RECORDS, site / "boards", all_run_pages=True)
+    write_leaderboard(RECORDS, site / "boards", all_run_pages=True, method_pages="../methods")
     if broken := broken_links(site):
         raise SystemExit("\n".join(broken))
 

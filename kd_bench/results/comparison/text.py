@@ -12,7 +12,7 @@ CLAIMS: dict[Claim, str] = {
     "better": "{} is better",
     "worse": "{} is worse",
     "not told apart": "no difference shown",
-    "too few seeds": "no difference shown (that takes 3 seeds)",
+    "too few seeds": "no difference can be shown",
 }
 
 
@@ -59,7 +59,7 @@ def _verdict(comparison: Comparison, second: str) -> str:
     seeds = f"{len(comparison.seeds)} seed{'s' * (len(comparison.seeds) > 1)}"
     verdict = CLAIMS[comparison.claim].format(second)
     if comparison.claim not in ("better", "worse"):
-        return f"{verdict} with {seeds}"
+        return f"{verdict} with {seeds}{'; it takes 3' if comparison.claim == 'too few seeds' else ''}"
     return verdict if comparison.evidence == "ranked" else f"{verdict} (preliminary: {seeds})"
 
 
@@ -74,7 +74,7 @@ def _first(texts: list[str], shown: int) -> str:
 
 def _compared(value: float) -> str:
     text = p_value(value)
-    return text if text.startswith("<") else f"= {text}"
+    return text if text.startswith(("<", "≤")) else f"= {text}"
 
 
 def _flips(comparison: Comparison) -> str:

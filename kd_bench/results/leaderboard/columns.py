@@ -17,6 +17,7 @@ SELECTION_MARKS = {
     "last": "",
     "best_on_validation": "selected on validation",
     "best_on_test": "selected on the test split: too good",
+    "ema": "moving average of the weights",
 }
 MARKS: dict[Claim, str] = {"better": "▲", "worse": "▼", "not separated": "≈"}
 MARKS_EXPLAINED = "▲ better than KD, ▼ worse than KD, ≈ not separated from KD"

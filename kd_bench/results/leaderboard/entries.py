@@ -26,12 +26,14 @@ SETTING_PARTS = (
     "trainer.precision",
     "trainer.channels_last",
     "trainer.devices",
+    "trainer.callbacks",
 )
 # The runs of a row may differ in nothing but a seed that these parts have by interpolation.
 IGNORED_KEY = "seed"
 UNSET = "unset"
 QUOTE = '"'
 HASH_LENGTH = 10
+PLUGIN_LENGTH = 16  # of a plugin's hash, as of a run id
 
 Options = tuple[tuple[str, str], ...]
 
@@ -115,8 +117,12 @@ def configuration(record: Record, parts: Iterable[str]) -> dict[str, str]:
 
 
 def entry_configuration(record: Record) -> dict[str, str]:
-    """Flatten what makes two runs of one method different rows: hyperparameters, plugins and trials of a search."""
+    """Flatten what makes two runs of one method different rows: hyperparameters, plugins and trials of a search.
+
+    A plugin is known by the hash of its source. Records that hold none are told from those that do.
+    """
     flat = configuration(record, ENTRY_PARTS)
+    flat |= {f"plugins.{name}": _as_json(sha256[:PLUGIN_LENGTH]) for name, sha256 in record.code.plugins.items()}
     return flat | {part: _as_json(lookup(record.config, part) or empty) for part, empty in EMPTY_PARTS.items()}
 
 

@@ -3,7 +3,7 @@
 They need ``\\usepackage{booktabs}``, and ``longtable`` for boards of 30 rows or more. Bold is a row of rank 1.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.building import Leaderboard
@@ -33,13 +33,18 @@ def _table(board: Board) -> str:
     columns = [column for column in columns_of(board.rows) if column.shown]
     alignment = f"{{@{{}}{''.join('r' if column.numeric else 'l' for column in columns)}@{{}}}}"
     head = ["\\toprule", _line(for_latex(column.title) for column in columns), "\\midrule"]
-    rows = [_line(_cell(column, row) for column in columns) for row in board.rows]
+    rows = [latex_row(columns, row) for row in board.rows]
     caption = f"\\caption{{{_caption(board)}}}"
     if len(rows) < LONG:
         start = ["\\begin{table}[htbp]", "\\centering\\footnotesize", caption, f"\\begin{{tabular}}{alignment}", *head]
         return "\n".join([*start, *rows, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""])
     start = ["{\\footnotesize", f"\\begin{{longtable}}{alignment}", f"{caption}\\\\", *head, "\\endhead"]
     return "\n".join([*start, *rows, "\\bottomrule", "\\end{longtable}", "}", ""])
+
+
+def latex_row(columns: Sequence[Column], row: Row) -> str:
+    """Return the line of a row."""
+    return _line(_cell(column, row) for column in columns)
 
 
 def _line(cells: Iterable[str]) -> str:

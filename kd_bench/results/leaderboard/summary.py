@@ -20,14 +20,15 @@ LEAD = (
     "Small networks (students) trained with the help of larger ones (teachers). A table compares methods on the same"
     " data, with the same teacher, student and recipe; a rank is the interval of ranks that the seeds allow."
 )
-UNVERIFIED = (
-    "Records are taken at their word here: they are valid in form, and nothing else was looked at. How far each is"
-    " verified (damaged, local, checked) is what “kd-bench check” finds with the files at hand, and “kd-bench verify”"
-    " by computing again."
+VERIFICATION_EXPLAINED = (
+    "Records that contradict themselves or each other are rejected and listed below. On the page each row has the"
+    " tier of its weakest record: “local” is valid and without contradictions, “checked” means that all metrics follow"
+    " from the predictions at hand, which “kd-bench leaderboard --check” looks at. “kd-bench verify” computes a run"
+    " again."
 )
 VERSION_LINE = f"Computed from records by kd_bench {__version__}."
 EMPTY = "There are no finished student runs to rank."
-EXPLANATIONS = (SCOPE_EXPLAINED, RANKS_EXPLAINED, INTERVALS_EXPLAINED, UNVERIFIED)
+EXPLANATIONS = (SCOPE_EXPLAINED, RANKS_EXPLAINED, INTERVALS_EXPLAINED, VERIFICATION_EXPLAINED)
 TEACHER_COLUMNS = ("Teacher", "Dataset", "Recipe", "Seed", "Test top-1 %", "Parameters", "MACs", "Train s", "Run")
 STATE_COLUMNS = (
     *("State", "Method", "Dataset", "Teacher", "Student", "Recipe", "Seed", "Epoch", "Cause", "Updated", "Run"),

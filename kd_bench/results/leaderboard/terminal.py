@@ -12,7 +12,7 @@ from kd_bench.results.text.escape import ELLIPSIS, visible
 METHOD_WIDTHS = (8, 40)
 METHOD_LINES = 3
 EVIDENCE_SIGNS = {"ranked": "", "preliminary": "*"}
-SELECTION_SIGNS = {"last": "", "best_on_validation": "†", "best_on_test": "‡"}
+SELECTION_SIGNS = {"last": "", "best_on_validation": "†", "best_on_test": "‡", "ema": "§"}
 TERMINAL_GAP = "  "
 
 
@@ -65,10 +65,11 @@ def _footnotes(board: Board, width: int) -> list[str]:
         (True, "± half of the 95 % t interval; Δ in points, with its simultaneous 95 % interval:"),
         (True, f"{MARKS_EXPLAINED}."),
         (any(row.evidence == "preliminary" for row in rows), "* preliminary: 3 or 4 seeds."),
-        (any(row.rank is None for row in rows), "! single run or too few runs (below 3 seeds): no rank."),
+        (any(row.rank is None for row in rows), "! no rank: fewer than 3 seeds."),
         (any(row.failed + row.unfinished for row in rows), "(n): runs of the method that failed or are unfinished."),
         ("best_on_validation" in selections, f"† {SELECTION_MARKS['best_on_validation']}."),
         ("best_on_test" in selections, f"‡ {SELECTION_MARKS['best_on_test']}."),
+        ("ema" in selections, f"§ {SELECTION_MARKS['ema']}."),
     )
     power = textwrap.wrap(board.family.power(), width)
     return [*power, *(text for shown, text in possible if shown), *(visible(note, width) for note in board.notes)]

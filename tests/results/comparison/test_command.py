@@ -77,7 +77,7 @@ def test_one_seed_and_zero_in_the_interval_claim_nothing(folder, capsys):
     shown = compare(capsys, "kd", "dkd")[1]
     assert "seeds:    0; single run; last epoch" in shown
     assert "+20.00 points (one seed: no interval)\n" in shown
-    assert "verdict:  no difference shown (that takes 3 seeds) with 1 seed" in shown
+    assert "verdict:  no difference can be shown with 1 seed; it takes 3" in shown
     assert "flips:    – (not all runs have their predictions here)" in shown
     save_records(seeds_of("nst", [0.75, 0.76, 0.77]) + seeds_of("pkt", [0.80, 0.81, 0.82]), folder / "alike")
     shown = compare(capsys, "nst", "pkt", "--records", "alike")[1]

@@ -1,7 +1,7 @@
 """The pages in a real browser: mouse, keyboard, address, phone, dark, without script."""
 
 import pytest
-from support.records import measured_content, record_content, save, seeds_of
+from support.records import measured_content, record_content, save, save_records, seeds_of
 
 from kd_bench.results.write import write_leaderboard
 
@@ -149,6 +149,92 @@ def test_the_plot_changes_its_axis_and_its_front_follows_the_filter(page):
     assert page.run("document.querySelectorAll('svg .dimmed').length") > 0
 
 
+def test_the_overview_follows_the_filters(page):
+    cells = "[...document.querySelectorAll('table.overview {}')].filter(e => e.checkVisibility())"
+    assert page.run(cells.format("tbody th") + ".map(e => e.textContent)") == ["at", "dkd", "kd", "once", "scratch"]
+    page.click("input[type=search]")
+    page.type("once")
+    assert page.run(cells.format("tbody th") + ".map(e => e.textContent)") == ["once"]
+    assert page.run(cells.format("thead a") + ".map(e => e.textContent)") == ["shapes · wide → slim · short"]
+    page.type(" nowhere")
+    assert page.run("document.getElementById('overview').hidden") is True
+
+
+def test_the_order_of_ranks_is_that_of_the_page_without_script(page):
+    rows = "[...document.querySelectorAll('section.board table.rows tbody tr')].map(row => row.dataset.row)"
+    names = page.run(rows)
+    assert [int(name.rpartition("-")[2]) for name in names] == [0, 1, 2, 3, 0, 1, 2, 3, 4]
+    ties = f"[...document.querySelectorAll('{TABLE} td.in-ties')].map(e => e.innerText)"
+    assert len(page.run(ties)) == 4
+
+
+def test_the_button_of_a_row_shows_what_can_be_copied(page):
+    page.click(f"{TABLE} .in-records button")
+    shown = "document.querySelector('[popover]:popover-open')"
+    assert "LaTeX row" in page.run(f"{shown}.innerText")
+    page.run(f"{shown}.querySelector('pre + button').click()")
+    page.run("new Promise(done => setTimeout(done, 200))")
+    assert page.run(f"{shown}.querySelector('pre + button').textContent") in ("Copied", "Selected")
+    page.press("Escape", 27)
+    assert page.run(f"{shown} === null") is True
+    page.run(f"document.querySelector('{TABLE} .in-records button').focus()")
+    page.press("Enter", 13, "\r")
+    assert page.run(f"{shown} !== null") is True
+
+
+@pytest.fixture(scope="module")
+def two_data_sets(tmp_path_factory):
+    records, out = tmp_path_factory.mktemp("two"), tmp_path_factory.mktemp("two-out")
+    for name in ("digits", "shapes"):
+        save_records(seeds_of("kd", KD, dataset=name) + seeds_of("scratch", SCRATCH, dataset=name), records)
+    write_leaderboard(records, out)
+    return out / "index.html"
+
+
+BOARDS = "[...document.querySelectorAll('section.board')].filter(e => e.checkVisibility()).map(e => e.dataset.dataset)"
+
+
+def test_data_sets_are_tabs_for_keyboard_and_address(page, two_data_sets):
+    page.open(two_data_sets.as_uri())
+    assert page.run(BOARDS) == ["digits"]
+    assert status(page) == "showing 2 of 4 rows; hidden: 2 are of other data sets"
+    page.run("document.getElementById('data-set-0').focus()")
+    page.press("ArrowRight", 39)
+    assert page.run(BOARDS) == ["shapes"]
+    assert address(page) == "#dataset=shapes"
+    page.open(page.run("location.href"))
+    assert page.run(BOARDS) == ["shapes"]
+    page.click("#data-set-all")
+    assert page.run(BOARDS) == ["digits", "shapes"]
+    page.open(two_data_sets.as_uri() + "#filter=scratch")
+    assert page.run("[...document.querySelectorAll('.data-sets .note')].map(e => e.textContent)") == ["1", "1", "2"]
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_a_link_to_a_board_shows_its_data_set(page, two_data_sets, script, tmp_path):
+    page.call("Emulation.setScriptExecutionDisabled", value=not script)
+    try:
+        page.open(two_data_sets.as_uri())
+        assert page.run(BOARDS) == ["digits"]
+        page.run("document.querySelectorAll('.overview thead a')[1].click()")
+        page.screenshot(tmp_path / "page.png")  # it has followed the link
+        assert "shapes" in page.run(BOARDS)
+        page.click("#data-set-0")
+        assert "digits" in page.run(BOARDS)
+    finally:
+        page.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
+def test_rank_bars_fit_a_phone(page):
+    page.size(390, 844, mobile=True)
+    plot = "document.querySelector('svg.ranks')"
+    page.run(f"{plot}.scrollIntoView({{behavior: 'instant'}})")
+    boxes = f"[...{plot}.querySelectorAll('text')].map(e => e.getBoundingClientRect())"
+    assert page.run(f"{plot}.getBoundingClientRect().right <= innerWidth") is True
+    assert page.run(f"getComputedStyle({plot}.querySelector('.label')).fontSize") == "12px"
+    assert page.run(f"{boxes}.every(b => b.left >= 0 && b.right <= innerWidth - 8)") is True
+
+
 def test_the_overview_scrolls_by_itself_on_a_phone(page):
     page.size(390, 800)
     region = "document.querySelector('table.overview').parentElement"
@@ -260,7 +346,7 @@ def test_a_phone_shows_cards_and_folds_the_filters(page, folder):
     page.open((folder / "index.html").as_uri())
     cells = f"[...document.querySelector('{TABLE} tbody tr').cells].filter(e => e.checkVisibility())"
     cells += ".map(e => e.className.split(' ')[0])"
-    assert page.run(cells) == ["in-rank", "in-method", "in-top1", "in-kd_difference"]
+    assert page.run(cells) == ["in-rank", "in-method", "in-top1", "in-kd_difference", "in-records"]
     assert page.run("document.querySelector('form details').open") is False
     table = f"document.querySelector('{TABLE}')"
     assert page.run(f"{table}.parentElement.scrollWidth <= {table}.parentElement.clientWidth") is True

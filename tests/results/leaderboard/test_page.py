@@ -224,7 +224,8 @@ def test_the_matrix_says_of_every_pair_what_its_board_says():
     kinds = [attributes.get("class") for _, attributes, _ in page.all("td")]
     assert kinds == [None, None, "better", None, None, "better", "worse", "worse", None]
     found = board.family.compare(*(row.entry.key for row in board.rows[1:]))
-    p = f"p {found.p_value:.3f}"
+    assert found.p_value == 0.001  # the least that a family finds
+    p = "p ≤ 0.001"
     assert [page.texts("td")[at] for at in (1, 2, 6)] == ["+0.0 not tested", f"▲+3.1 {p}", f"▼−3.1 {p}"]
     assert {each["aria-label"] for _, each, _ in page.all("span", role="img")} == {"better", "worse"}
     assert page.texts("th", scope="row") == ["1 at", "2 kd", "3 scratch"]

@@ -281,7 +281,7 @@ def test_terminal_table_is_readable_at_100_columns(leaderboard):
     assert kd.split()[:6] == ["1", "kd", "5", "73.90", "±", "0.92"]
     assert scratch.split()[0:3] == ["2", "scratch", "5"]
     assert once.split()[:4] == ["–!", "once", "1", "90.00"]
-    assert "! single run or too few runs (below 3 seeds): no rank." in lines
+    assert "! no rank: fewer than 3 seeds." in lines
 
 
 def test_terminal_table_fits_its_width_with_long_names():

@@ -1,12 +1,19 @@
-"""A board on the page: its table, the dots of every seed, and the seeds as a table that leads to their runs."""
+"""A board on the page: its table, the plots of seeds and ranks, and the seeds as a table that leads to their runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from kd_bench.results.leaderboard.board import Board
-from kd_bench.results.leaderboard.columns import Cell, Column
+from kd_bench.results.leaderboard.columns import Cell, Column, columns_of
 from kd_bench.results.leaderboard.pages.html import details, full, mark, scroll, unbroken, with_links
 from kd_bench.results.leaderboard.pages.matrix import win_matrix
-from kd_bench.results.leaderboard.plots.dots import dot_plot
+from kd_bench.results.leaderboard.pages.more import HEADER as MORE
+from kd_bench.results.leaderboard.pages.more import Surroundings, more_cell
+from kd_bench.results.leaderboard.pages.ties import HEADER as TIES
+from kd_bench.results.leaderboard.pages.ties import tie_cells
+from kd_bench.results.leaderboard.plots.chart import Axis
+from kd_bench.results.leaderboard.plots.dots import axis_of, dot_plot, inline_dots
+from kd_bench.results.leaderboard.plots.ranks import rank_plot
 from kd_bench.results.leaderboard.rows import Row
 from kd_bench.results.leaderboard.summary import facts
 from kd_bench.results.text.escape import for_html, visible
@@ -22,7 +29,11 @@ PLOT_CAPTION = (
     "Circles are seeds, the tick is their mean, the bar its 95 % t interval, cut at the edges; the dashed line is the"
     " mean of scratch."
 )
+RANK_CAPTION = (
+    "Every rank that a row can have, by the comparisons of the board; rows whose bars share no rank are separated."
+)
 RUN_FOLDER = "run-pages"
+MANY = 20  # rows, from which dots stand in the table instead of a plot below it
 
 
 def row_names(board: Board) -> list[str]:
@@ -30,31 +41,61 @@ def row_names(board: Board) -> list[str]:
     return [f"{board.identifier}-{index}" for index in range(len(board.rows))]
 
 
-def board_section(board: Board, columns: Sequence[Column], run_pages: bool) -> str:
-    """Return the section of a board; with ``run_pages`` its seeds are links."""
+def board_section(board: Board, columns: Sequence[Column], surroundings: Surroundings, data_set: int = 0) -> str:
+    """Return the section of a board; ``data_set`` is the number of the tab that it belongs to."""
     names = row_names(board)
     title = for_html(board.title, TITLE_LIMIT)
+    results = scroll("Results", _results(board, columns, surroundings))
     notes = "".join(f"<li{full(note, TITLE_LIMIT)}>{for_html(note, TITLE_LIMIT)}</li>" for note in board.notes)
-    head = "".join(_column_header(column) for column in columns)
-    rows = "\n".join(_row(row, name, columns, _kind(board, row)) for row, name in zip(board.rows, names, strict=True))
-    results = (
-        f'<table class="rows"><caption class="visually-hidden">Results: {title}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody>{_teacher_row(board, columns)}</table>"
-    )
-    figure = (
-        f"<figure>{scroll('Plot of every seed', dot_plot(board, names))}"
-        f"<figcaption>{PLOT_CAPTION}</figcaption></figure>"
-    )
     return (
-        f'<section class="board" id="{board.identifier}" {_filters(board)}>'
+        f'<section class="board" id="{board.identifier}" data-set="{data_set}" {_filters(board)}>'
         f"<h2{full(board.title, TITLE_LIMIT)}>{title}</h2>\n"
-        f'<p class="facts">{unbroken(for_html(" ".join(facts(board))))}</p>\n{scroll("Results", results)}\n'
+        f'<p class="facts">{unbroken(for_html(" ".join(facts(board))))}</p>\n{results}\n'
         + (f'<ul class="notes">{notes}</ul>\n' if notes else "")
-        + figure
+        + _figures(board, names)
         + win_matrix(board)
-        + details("Test top-1 % of every seed", _seed_table(board, run_pages))
+        + details("Test top-1 % of every seed", _seed_table(board, surroundings.run_pages))
         + "</section>"
     )
+
+
+def _results(board: Board, columns: Sequence[Column], surroundings: Surroundings) -> str:
+    """Return the table; cells that are no columns of other outputs stand beside the columns that they belong to."""
+    axis = axis_of(board) if len(board.rows) >= MANY else None
+    extra = {"rank": TIES} | ({"top1": _dots_header(axis)} if axis else {})
+    head = _joined(columns, _column_header, extra)
+    rows, ties, shown = [], tie_cells(board), columns_of(board.rows)
+    for row, name, tie in zip(board.rows, row_names(board), ties, strict=True):
+        dots = {"top1": f'<td class="in-top1 in-dots">{inline_dots(row, axis)}</td>'} if axis else {}
+        cells = _joined(columns, partial(_cell, row=row), {"rank": tie} | dots)
+        more = more_cell(row, name, shown, surroundings)
+        rows.append(f"{_row_start(row, name, _kind(board, row))}{cells}{more}</tr>")
+    lines = "\n".join(rows)
+    return (
+        f'<table class="rows"><caption class="visually-hidden">Results: {for_html(board.title, TITLE_LIMIT)}</caption>'
+        f"<thead><tr>{head}{MORE}</tr></thead><tbody>\n{lines}\n</tbody>{_teacher_row(board, columns, extra)}</table>"
+    )
+
+
+def _joined(columns: Sequence[Column], make: Callable[[Column], str], extra: Mapping[str, str]) -> str:
+    """Join the cells of columns, each with the further cell that stands behind it."""
+    return "".join(make(column) + extra.get(column.key, "") for column in columns)
+
+
+def _dots_header(axis: Axis) -> str:
+    ends = f"{percent(axis.low)} to {percent(axis.high)} %"
+    return f'<th scope="col" class="in-top1 in-dots" title="{PLOT_CAPTION}">Seeds, {unbroken(ends)}</th>'
+
+
+def _figures(board: Board, names: list[str]) -> str:
+    """Return the plots of seeds and ranks; of many rows the latter alone, and folded."""
+    ranks = rank_plot(board)
+    if ranks:
+        ranks = f"<figure>{ranks}<figcaption>{RANK_CAPTION}</figcaption></figure>"
+    if len(board.rows) >= MANY:
+        return details("Rank intervals", ranks)
+    dots = scroll("Plot of every seed", dot_plot(board, names))
+    return f'<div class="figures"><figure>{dots}<figcaption>{PLOT_CAPTION}</figcaption></figure>{ranks}</div>'
 
 
 def pair_name(board: Board) -> str:
@@ -85,33 +126,32 @@ def _kind(board: Board, row: Row) -> str:
     return " ".join(kind for kind, holds in kinds if holds)
 
 
-def _teacher_row(board: Board, columns: Sequence[Column]) -> str:
+def _teacher_row(board: Board, columns: Sequence[Column], extra: Mapping[str, str]) -> str:
     """Return the foot of a table, with what is known of the teacher; empty without one."""
     if board.teacher is None:
         return ""
     known = {"top1": percent(board.teacher.test_top1), "parameters": count(board.teacher.parameters)}
     known |= {"macs": count(board.teacher.macs)}
-    cells = []
-    for column in columns:
+    label = for_html(f"teacher {board.teacher.name}", CELL_LIMIT)
+    further = dict.fromkeys(extra, "<td></td>")
+
+    def cell(column: Column) -> str:
         kind = f'class="in-{column.key} {"number" if column.numeric else "text"} reference"'
         if column.key == "method":
-            name = for_html(f"teacher {board.teacher.name}", CELL_LIMIT)
-            cells.append(f'<th scope="row" {kind}>{name}</th>')
-        else:
-            note = ' <span class="note"></span>' if column.key in ALIGNED_COLUMNS else ""
-            cells.append(f"<td {kind}>{known.get(column.key, '')}{note}</td>")
-    return f"<tfoot><tr>{''.join(cells)}</tr></tfoot>"
+            return f'<th scope="row" {kind}>{label}</th>'
+        note = ' <span class="note"></span>' if column.key in ALIGNED_COLUMNS else ""
+        return f"<td {kind}>{known.get(column.key, '')}{note}</td>"
+
+    return f"<tfoot><tr>{_joined(columns, cell, further)}<td></td></tr></tfoot>"
 
 
-def _row(row: Row, name: str, columns: Sequence[Column], kind: str) -> str:
+def _row_start(row: Row, name: str, kind: str) -> str:
     method = row.entry.latest.method
     words = visible(" ".join((row.entry.label, method.family, method.paper, row.evidence)).lower(), SEARCH_LIMIT)
-    cells = "".join(_cell(column, row) for column in columns)
     parameters = row.entry.latest.student.parameters
     return (
         f'<tr class="{kind}" data-row="{name}" data-family="{for_html(method.family)}" data-evidence="{row.evidence}"'
         f' data-parameters="{parameters}" data-finished="{row.entry.finished_on}" data-search="{for_html(words)}">'
-        f"{cells}</tr>"
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.pages.board import TITLE_LIMIT, pair_name, row_names
+from kd_bench.results.leaderboard.pages.data_sets import data_sets
 from kd_bench.results.leaderboard.pages.html import details, scroll, table
 from kd_bench.results.leaderboard.plots.pareto import (
     MARKS,
@@ -38,10 +39,14 @@ def cost_sections(boards: Sequence[Board]) -> list[str]:
     datasets: dict[str, list[Board]] = {}
     for board in boards:
         datasets.setdefault(board.dataset.content_sha256, []).append(board)
-    return [_cost_section(f"cost-{index}", found) for index, found in enumerate(datasets.values())]
+    names = data_sets(boards)
+    return [
+        _cost_section(f"cost-{index}", found, names.index(found[0].dataset.name))
+        for index, found in enumerate(datasets.values())
+    ]
 
 
-def _cost_section(name: str, boards: Sequence[Board]) -> str:
+def _cost_section(name: str, boards: Sequence[Board], data_set: int) -> str:
     points, teachers = row_points(boards), _teachers(boards)
     pairs = {row_name: pair_name(board) for board in boards for row_name in row_names(board)}
     tabs, costs = [], measured_costs(points)
@@ -63,7 +68,8 @@ def _cost_section(name: str, boards: Sequence[Board]) -> str:
     heading = f"Accuracy against cost · {boards[0].dataset.name}"
     explained = FRONT_EXPLAINED + (TIMES_EXPLAINED if set(costs) & set(TIMES) else "")
     return (
-        f'<section class="cost" id="{name}"><h2>{for_html(heading, TITLE_LIMIT)}</h2>'
+        f'<section class="cost" id="{name}" data-set="{data_set}"'
+        f' data-dataset="{for_html(boards[0].dataset.name)}"><h2>{for_html(heading, TITLE_LIMIT)}</h2>'
         f'<p class="facts">{for_html(explained)}</p><div class="tabs">{"".join(tabs)}</div>'
         f"{_legend(_families(boards))}</section>"
     )

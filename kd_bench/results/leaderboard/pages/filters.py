@@ -21,13 +21,14 @@ def filter_form(boards: Sequence[Board]) -> str:
     if not rows:
         return ""
     choices: dict[str, list[str]] = {
-        "dataset": sorted({board.dataset.name for board in boards}),
         "pair": sorted({pair_name(board) for board in boards}),
         "recipe": sorted({board.recipe for board in boards}),
         "family": sorted({row.entry.latest.method.family for row in rows}),
         "evidence": sorted({str(row.evidence) for row in rows}),
     }
-    selects = "".join(_select(name, f"any {name}", [(v, v) for v in values]) for name, values in choices.items())
+    selects = "".join(
+        _select(name, f"any {name}", [(v, v) for v in values]) for name, values in choices.items() if len(values) > 1
+    )
     sizes = _select("size", "any size", [(str(size), f"at most {count(size)}") for size in SIZES])
     limits = _select("rows", "all rows", [(str(limit), f"{limit} a board") for limit in LIMITS])
     return (

@@ -9,8 +9,10 @@ from kd_bench.results.leaderboard.building import Leaderboard
 from kd_bench.results.leaderboard.columns import Column, columns_of
 from kd_bench.results.leaderboard.pages.board import TITLE_LIMIT, board_section
 from kd_bench.results.leaderboard.pages.costs import cost_sections
+from kd_bench.results.leaderboard.pages.data_sets import data_set_style, data_set_tabs, data_sets
 from kd_bench.results.leaderboard.pages.filters import column_chooser, column_style, filter_form
 from kd_bench.results.leaderboard.pages.html import BASE_STYLE, document, legend, scroll, section, table
+from kd_bench.results.leaderboard.pages.more import Surroundings
 from kd_bench.results.leaderboard.pages.overview import TITLE as OVERVIEW
 from kd_bench.results.leaderboard.pages.overview import overview
 from kd_bench.results.leaderboard.plots.chart import SERIES
@@ -33,13 +35,15 @@ STYLE = BASE_STYLE + Path(__file__).with_name("index.css").read_text(encoding="u
 SCRIPT = Path(__file__).with_name("index.js").read_text(encoding="utf-8")
 
 
-def html_page(leaderboard: Leaderboard, run_pages: bool = True) -> str:
+def html_page(leaderboard: Leaderboard, run_pages: bool = True, method_pages: str = "") -> str:
     """Return the whole page, in one file.
 
     Args:
         run_pages: whether every run has a page to lead to.
+        method_pages: address of a folder with a page for each shipped method, if there is one.
     """
-    boards = leaderboard.boards
+    boards, names = leaderboard.boards, data_sets(leaderboard.boards)
+    surroundings = Surroundings(run_pages, leaderboard.tiers, method_pages)
     columns = columns_of([row for board in boards for row in board.rows])
     body = [
         f'<header><h1>{for_html(TITLE)}</h1><p>{for_html(LEAD)} <a href="#how">How to read'
@@ -48,14 +52,15 @@ def html_page(leaderboard: Leaderboard, run_pages: bool = True) -> str:
         "<main>",
         "" if boards else f"<p>{EMPTY}</p>",
         overview(boards),
-        *(board_section(board, columns, run_pages) for board in boards),
+        data_set_tabs(boards),
+        *(board_section(board, columns, surroundings, names.index(board.dataset.name)) for board in boards),
         *cost_sections(boards),
         *(_aggregate(index, aggregate) for index, aggregate in enumerate(leaderboard.aggregates)),
         *(section(each.title, table(each.caption, each.columns, each.rows)) for each in listings(leaderboard)),
         _explanations(columns),
         "</main>",
     ]
-    return document(TITLE, body, f"{STYLE}{column_style(columns)}\n", SCRIPT)
+    return document(TITLE, body, f"{STYLE}{column_style(columns)}\n{data_set_style(boards)}\n", SCRIPT)
 
 
 def _contents(boards: Sequence[Board]) -> str:

@@ -28,7 +28,12 @@ from kd_bench.results.text.formats import FORMATS, MISSING, count, decimal, perc
 NAME_LIMIT = 80
 EXEMPLARS = 20
 HISTORY_ROWS = 12
-RULES = {"last": "last epoch", "best_on_validation": "best on validation", "best_on_test": "best on test: too good"}
+RULES = {
+    "last": "last epoch",
+    "best_on_validation": "best on validation",
+    "best_on_test": "best on test: too good",
+    "ema": "moving average of the weights",
+}
 RULE_COLUMNS = ("Weights", "Epoch", "Validation top-1 %", "Test top-1 %", "NLL", "ECE")
 EXEMPLAR_COLUMNS = ("Test image", "Class", "Teacher says", "Student says", "Teacher's confidence %")
 CLASS_COLUMNS = ("Class", "Images", "Top-1 %", "Teacher's %", "Difference", "Significant")

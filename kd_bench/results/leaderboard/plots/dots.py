@@ -1,4 +1,6 @@
-"""The dot plot of a board: a line a method, with every seed, the mean and its interval."""
+"""Dots of seeds, with the mean and its interval: the plot of a board, or a small one in every row of its table."""
+
+from dataclasses import replace
 
 from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.plots.chart import Axis, drawing, hundredfold
@@ -17,6 +19,7 @@ LABEL_LIMIT = 30
 TOOLTIP_LIMIT = 300
 MARGIN = 0.06
 SMALLEST_PAD = 0.001
+INLINE_WIDTH, INLINE_HEIGHT, INLINE_PAD = 132, 14, 4
 
 
 def axis_of(board: Board) -> Axis:
@@ -46,6 +49,17 @@ def dot_plot(board: Board, row_names: list[str]) -> str:
     title = f"Test top-1 of every seed: {board.title[:TOOLTIP_LIMIT]}"
     name = f"plot-{board.identifier}"
     return drawing(name, (WIDTH, bottom + BOTTOM), title, _description(board), content, "chart dots")
+
+
+def inline_dots(row: Row, axis: Axis) -> str:
+    """Draw the dots of a row alone, on the axis of its board; its numbers stand beside them."""
+    axis = replace(axis, start=INLINE_PAD, end=INLINE_WIDTH - INLINE_PAD)
+    y = INLINE_HEIGHT / 2
+    dots = "".join(f'<circle cx="{axis.at(score):.1f}" cy="{y:g}" r="2.5"/>' for score in row.entry.scores.values())
+    return (
+        f'<svg class="chart inline" viewBox="0 0 {INLINE_WIDTH} {INLINE_HEIGHT}" aria-hidden="true">'
+        f'{_interval(row, y, axis)}{dots}<path class="mean" d="M{axis.at(row.top1.mean):.1f} 2v10"/></svg>'
+    )
 
 
 def _description(board: Board) -> str:
