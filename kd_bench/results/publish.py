@@ -1,9 +1,10 @@
 """From finished runs to ``results/``: records are copied, never weights, and the boards are built from the copies."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kd_bench.config.files import write_atomically
 from kd_bench.errors import ConfigError, IntegrityError
@@ -11,40 +12,41 @@ from kd_bench.results.checking.load import Rejected
 from kd_bench.results.records.compact import are_copies, as_lines, shortened, shortened_evaluation
 from kd_bench.results.records.curves import as_table, read_table, table_name
 from kd_bench.results.records.directory import published_path, settings_text
-from kd_bench.results.records.reading import read_text
-from kd_bench.results.records.record import RECORD_FILE, Record, read_record
+from kd_bench.results.records.record import Record, read_record
 from kd_bench.results.records.supplement import read_evaluation, supplement_path, with_supplement
+from kd_bench.results.selection import select
 from kd_bench.results.write import LeaderboardSummary, write_tables
+
+SETTINGS_SHOWN = 3  # in which two records differ
 
 
 @dataclass(frozen=True)
 class Published:
-    """The number of records of a study, the content of the boards, and files below the runs that are none."""
+    """The number of records, the content of the boards, and files below the runs that are none."""
 
     records: int
     summary: LeaderboardSummary
     rejected: tuple[Rejected, ...]
 
 
-def publish(study: str, runs: Path, results: Path) -> Published:
-    """Copy the records of a study, in short, to ``results/records`` and rebuild the boards in ``results``.
+def publish(wanted: Sequence[str], runs: Path, results: Path) -> Published:
+    """Copy records, in short, to ``results/records`` and rebuild the boards in ``results``.
 
-    Records of a study are those that carry its name and those that its status file lists, which may carry the name of
-    the study that ran them first. Learning curves go to one table for each name. What ``kd-bench evaluate`` wrote
-    beside a record is copied with it.
+    Learning curves go to one table for each study that the records name. What ``kd-bench evaluate`` wrote beside a
+    record is copied with it.
+
+    Args:
+        wanted: names or paths of studies, folders of sweeps, ids of runs; see ``selection.select``.
 
     Raises:
-        ConfigError: no finished run of that study, or a place is taken by another record.
-        IntegrityError: the table of the study is damaged, or what lies beside a record belongs to another run or
+        ConfigError: something has no finished run, or a place is taken by another record.
+        IntegrityError: the table of a study is damaged, or what lies beside a record belongs to another run or
             contradicts it.
     """
     rejected: list[Rejected] = []
-    chosen = _chosen(study, runs, rejected)
-    if not chosen:
-        bad = f"; {len(rejected)} files were rejected, the first: {rejected[0].path}" if rejected else ""
-        raise ConfigError(f"study {study!r}: no finished run of it below {runs}{bad}")
+    chosen = select(wanted, runs, rejected)
     folder = results / "records"
-    standing = _Standing(folder, study)
+    standing = _Standing(folder, wanted)
     targets = _targets(chosen, standing)
     written = {name: source for name, source in targets.items() if standing.is_written(name, chosen[source])}
     supplements = {source: _supplement(source, chosen[source]) for source in written.values()}
@@ -58,48 +60,11 @@ def publish(study: str, runs: Path, results: Path) -> Published:
     return Published(len(targets), write_tables(folder, results), tuple(rejected))
 
 
-def _chosen(study: str, runs: Path, rejected: list[Rejected]) -> dict[Path, Record]:
-    """Read the records of a study, each run once."""
-    listed = _listed(study, runs, rejected)
-    found: dict[str, tuple[Path, Record]] = {}
-    for path in sorted(runs.rglob(RECORD_FILE)):
-        try:
-            record = read_record(path)
-        except IntegrityError as error:
-            rejected.append(Rejected(str(path), str(error).removeprefix(f"{path} ")))
-            continue
-        if record.study != study and record.run_id not in listed:
-            continue
-        first = found.setdefault(record.run_id, (path, record))
-        if not are_copies([first[1], record]):
-            raise ConfigError(f"{first[0]} and {path} are different records of run {record.run_id}; keep one of them")
-        if record.study == study != first[1].study:
-            found[record.run_id] = path, record
-    return dict(found.values())
-
-
-def _listed(study: str, runs: Path, rejected: list[Rejected]) -> set[str]:
-    """Read which runs a study has from the file that ``kd-bench study`` keeps, if there is any."""
-    listed: set[str] = set()
-    for path in sorted(runs.rglob("studies/*.json")):
-        if path.stem != Path(study).name:
-            continue
-        try:
-            content = json.loads(read_text(path))
-            if content["study"] == study:
-                listed |= {task["run_id"] for task in content["tasks"] if isinstance(task["run_id"], str)}
-        except IntegrityError as error:
-            rejected.append(Rejected(str(path), str(error).removeprefix(f"{path} ")))
-        except (ValueError, RecursionError, KeyError, TypeError):
-            rejected.append(Rejected(str(path), "is not the status of a study"))
-    return listed
-
-
 class _Standing:
     """The records that were published before."""
 
-    def __init__(self, folder: Path, study: str) -> None:
-        self.folder, self.study = folder, study
+    def __init__(self, folder: Path, studies: Collection[str]) -> None:
+        self.folder, self.studies = folder, studies
         self._read: dict[Path, Record | None] = {}
 
     def record(self, name: Path) -> Record | None:
@@ -112,9 +77,14 @@ class _Standing:
         return self._read[name]
 
     def is_taken(self, name: Path, record: Record) -> bool:
-        """Tell whether another study has another run there. A study may replace its own."""
+        """Tell whether a run stands there that is not to be replaced: a study that is published may replace its own."""
         old = self.record(name)
-        return old is not None and old.run_id != record.run_id and old.study != self.study
+        return old is not None and old.run_id != record.run_id and old.study not in self.studies
+
+    def is_of_others(self, name: Path, record: Record) -> bool:
+        """Tell whether a run of other settings stands there that is not to be replaced."""
+        old = self.record(name)
+        return old is not None and self.is_taken(name, record) and settings_text(old) != settings_text(record)
 
     def is_written(self, name: Path, record: Record) -> bool:
         """Tell whether a record goes there; the copy that another study published stays as it is.
@@ -126,7 +96,7 @@ class _Standing:
         if old is None:
             return True
         if self.is_taken(name, record) or (old.run_id == record.run_id and not are_copies([old, record])):
-            raise ConfigError(f"{self.folder / name} is a different record, of run {old.run_id}; move one of them away")
+            raise ConfigError(f"{self.folder / name} is {_difference(old, record)}; move one of them away")
         return old.run_id != record.run_id or old.study == record.study
 
 
@@ -143,9 +113,31 @@ def _targets(chosen: Mapping[Path, Record], standing: _Standing) -> dict[Path, P
     targets: dict[Path, Path] = {}
     for settings in sorted(groups, key=order):
         plain = {source: published_path(chosen[source]) for source in groups[settings]}
-        apart = any(name in targets or standing.is_taken(name, chosen[source]) for source, name in plain.items())
-        targets |= {published_path(chosen[source], apart): source for source in plain}
+        apart = any(name in targets or standing.is_of_others(name, chosen[source]) for source, name in plain.items())
+        for source in plain:
+            record, name = chosen[source], published_path(chosen[source], apart)
+            if (first := targets.setdefault(name, source)) != source:
+                raise ConfigError(f"{source}: its place {name} goes to {first}, {_difference(chosen[first], record)}")
     return targets
+
+
+def _difference(there: Record, here: Record) -> str:
+    """Say which other record stands at a place: its run, and the settings of both where they differ."""
+    old, new = (dict(_settings(record.config)) for record in (there, here))
+    keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key, "") != new.get(key, "")]
+    pairs = [f"{key}={old.get(key, 'none')} there, {new.get(key, 'none')} here" for key in keys[:SETTINGS_SHOWN]]
+    more = f" and {len(keys) - SETTINGS_SHOWN} more" if len(keys) > SETTINGS_SHOWN else ""
+    what = f"{'; '.join(pairs)}{more}" if pairs else "of the same settings"
+    return f"a different record, of run {there.run_id} (here {here.run_id}): {what}"
+
+
+def _settings(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the settings of a run, apart from its seed, by their keys with dots."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _settings(value, f"{above}{key}.")
+        elif (above + key) != "seed":
+            yield f"{above}{key}", json.dumps(value)
 
 
 def _write(target: Path, record: Record, supplement: str | None) -> None:

@@ -1,14 +1,12 @@
 """Leaderboards: a pure function of the records that runs leave. Imports no torch."""
 
-import gc
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kd_bench.config.files import write_atomically
 from kd_bench.errors import ConfigError, IntegrityError
+from kd_bench.results.checking.collection import Recompute
 from kd_bench.results.checking.load import load
 from kd_bench.results.leaderboard.board import Board
 from kd_bench.results.leaderboard.building import Leaderboard, build
@@ -21,6 +19,8 @@ from kd_bench.results.leaderboard.pages.index import html_page
 from kd_bench.results.leaderboard.pages.run_page import run_page
 from kd_bench.results.leaderboard.spreadsheet import csv_text
 from kd_bench.results.leaderboard.summary import counts
+from kd_bench.results.leaderboard.tiers import verified
+from kd_bench.results.records.reading import uninterrupted
 from kd_bench.results.records.record import Record
 
 OUTPUTS = {
@@ -51,21 +51,7 @@ class LeaderboardSummary:
         return counts(self.records, self.unfinished, self.failed, self.rejected)
 
 
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Collect no garbage meanwhile: thousands of records are millions of objects: a fifth of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.freeze()
-            gc.unfreeze()  # what was made counts as old now: it would be looked through at once otherwise
-            gc.enable()
-
-
-@_uninterrupted()
+@uninterrupted()
 def read_leaderboard(records: Path) -> Leaderboard:
     """Build the boards of everything below the directory ``records``.
 
@@ -75,30 +61,40 @@ def read_leaderboard(records: Path) -> Leaderboard:
     return build(load(records))
 
 
-@_uninterrupted()
-def write_leaderboard(records: Path, out: Path, all_run_pages: bool = False) -> LeaderboardSummary:
+@uninterrupted()
+def write_leaderboard(
+    records: Path,
+    out: Path,
+    all_run_pages: bool = False,
+    recompute: Recompute | None = None,
+    method_pages: str = "",
+) -> LeaderboardSummary:
     """Build the leaderboard of ``records`` and write it to the directory ``out``: Markdown, CSV, JSON, LaTeX and one
     HTML page, the exemplars as CSV, and a page for every run in its folder ``run-pages``.
 
     Args:
         all_run_pages: write the pages of runs also where there are more than ``MOST_RUN_PAGES``.
+        recompute: check records as ``kd-bench check`` does, with their predictions, which shows in the tiers of rows.
+        method_pages: address of a folder with a page for each shipped method, as seen from ``out``.
 
-    The files depend on the records (and run states) alone: the same ones give the same bytes on every machine.
+    The files depend on the records (and run states) alone: the same ones give the same bytes on every machine. With
+    ``recompute`` they depend on the predictions as well.
 
     Raises:
         ConfigError: there is no directory ``records``, or ``out`` cannot be created.
         IntegrityError: a file cannot be written.
     """
-    leaderboard = build(load(records, sys.maxsize if all_run_pages else MOST_RUN_PAGES))
+    collection = load(records, sys.maxsize if all_run_pages else MOST_RUN_PAGES)
+    leaderboard = build(*verified(collection, records, recompute)) if recompute else build(collection)
     summary = _write(leaderboard, out, tuple(OUTPUTS))
     found = leaderboard.collection.records
-    with_pages = all_run_pages or len(found) <= MOST_RUN_PAGES
-    write_atomically(out / PAGE, html_page(leaderboard, with_pages))
+    with_pages = all_run_pages or len(collection.records) <= MOST_RUN_PAGES
+    write_atomically(out / PAGE, html_page(leaderboard, with_pages, method_pages))
     _write_run_pages(found if with_pages else (), out / RUN_FOLDER)
     return replace(summary, files=(*summary.files, out / PAGE))
 
 
-@_uninterrupted()
+@uninterrupted()
 def write_tables(records: Path, out: Path) -> LeaderboardSummary:
     """Write the boards that a repository keeps: Markdown and CSV; pages are made where they are looked at.
 

@@ -10,6 +10,7 @@ from kd_bench.evaluation.latency import device_of
 from kd_bench.evaluation.opened import OpenedRun
 from kd_bench.models.weights import combined_sha256, weights_sha256
 from kd_bench.results.records.command import to_record
+from kd_bench.results.records.fingerprint import plugin_hashes
 from kd_bench.results.records.measured import FullEvaluation, Metrics, TrainingCost
 from kd_bench.results.records.record import (
     SCHEMA_VERSION,
@@ -85,11 +86,14 @@ def _method(config: RunConfig, pair: Pair, previous: list[TeacherWeights]) -> Me
 def training_cost(config: RunConfig, module: DistillationModule) -> TrainingCost:
     """Return what a training took beside its time."""
     on_gpu = config.trainer.accelerator == "gpu"  # the module itself is back on the CPU
-    share = min(1.0, module.teacher_seconds / module.train_seconds) if module.train_seconds else 0.0
+    cached = module.cached_teacher_seconds
+    train_seconds, teacher_seconds = module.train_seconds + cached, module.teacher_seconds + cached
+    share = min(1.0, teacher_seconds / train_seconds) if train_seconds else 0.0
     return TrainingCost(
         teacher_forward_share=None if on_gpu else share,
         peak_memory_bytes=provenance.peak_memory_bytes(),
         device_peak_memory_bytes=torch.cuda.max_memory_allocated() if on_gpu else None,
+        cached_teacher_seconds=cached or None,
     )
 
 
@@ -128,7 +132,7 @@ def make_record(
         seed=config.seed,
         config=config.recorded(),
         overrides=to_record(config.recorded()),
-        code=provenance.code(),
+        code=provenance.code().model_copy(update={"plugins": plugin_hashes(config.plugins)}),
         environment=provenance.environment(),
         hardware=provenance.hardware(device_of(config)),
         times=times,

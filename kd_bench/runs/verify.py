@@ -24,6 +24,7 @@ from kd_bench.models.features import FeatureTap
 from kd_bench.results.checking.collection import Checked, Tier, artifact_problems, known_records, read_all
 from kd_bench.results.records.differences import metric_differences
 from kd_bench.results.records.directory import PREDICTIONS_FILE, WEIGHTS_FILE
+from kd_bench.results.records.fingerprint import plugin_hashes
 from kd_bench.results.records.record import RECORD_FILE, Record
 from kd_bench.runs.lineage import Unfinished, completed, finished_run, resolve
 from kd_bench.runs.restore import check_data, load_weights, rebuilt, recomposed
@@ -63,6 +64,7 @@ def verify(directory: Path, overrides: list[str], retrain: bool, say: Say) -> Ti
     if changed := [name for name in composed if name not in FREE and composed[name] != record.config.get(name)]:
         raise ConfigError(f"{changed[0]}: the overrides change the run; only {', '.join(FREE)} and paths may differ")
     opened = rebuilt(cfg, directory, device_here=False)
+    _verify_plugins(record, opened.config)
     with torch_threads(record.hardware.threads):
         _verify_data(record, opened, say)
         _verify_weights(record, opened, say)
@@ -102,6 +104,13 @@ def _learned_from(record: Record) -> list[str]:
     return [*(source for source in sources if source.isalnum()), *record.method.trained_from]
 
 
+def _verify_plugins(record: Record, config: RunConfig) -> None:
+    found = plugin_hashes(config.plugins)
+    for name, sha256 in record.code.plugins.items():
+        if found.get(name) != sha256:
+            raise IntegrityError(f"code.plugins.{name}={sha256}: the module at hand has {found.get(name)}")
+
+
 def _verify_data(record: Record, opened: OpenedRun, say: Say) -> None:
     check_data(record, opened)
     say(f"data: {record.dataset.name} has the recorded content, {record.dataset.content_sha256[:16]}...")
@@ -116,11 +125,11 @@ def _verify_weights(record: Record, opened: OpenedRun, say: Say) -> None:
 
 
 def _verify_sizes(record: Record, opened: OpenedRun, say: Say) -> None:
-    """Hold what the record says of its networks, its data and its device against what is at hand.
+    """Hold what the record says of its networks and its data against what is at hand.
 
     Quantities that the first records lack, which are null there, are left out.
     """
-    pair, device = opened.pair, record.hardware.device
+    pair = opened.pair
     make_module(opened.config, pair)  # freezes a teacher whose classifier may be the student's
     found: dict[str, Any] = {
         f"{role}.{name}": value
@@ -136,10 +145,7 @@ def _verify_sizes(record: Record, opened: OpenedRun, say: Say) -> None:
         recorded = getattr(getattr(record, part), name)
         if recorded is not None and recorded != value:
             raise IntegrityError(f"{key}={recorded}: the networks and data at hand give {value}")
-    accelerator = record.config["trainer"]["accelerator"]
-    if (device == "cpu") != (accelerator == "cpu"):
-        raise IntegrityError(f"hardware.device={device!r}: but config.trainer.accelerator={accelerator!r}")
-    say(f"sizes: parameters, MACs, input size and bytes are those of the networks; trained on {device}")
+    say("sizes: parameters, MACs, input size and bytes are those of the networks")
 
 
 def _sizes(tap: FeatureTap, spec: DataSpec, method: Method | None) -> dict[str, Any]:

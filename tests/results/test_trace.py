@@ -141,7 +141,7 @@ def test_what_runs_share_is_said_once(there, capsys):
 
 
 def test_published_records_are_traced_where_there_are_no_runs(there, capsys):
-    publish("why", Path("runs"), Path("results"))
+    publish(["why"], Path("runs"), Path("results"))
     (first, *_) = (each for each in traced(capsys, CELL) if each["study"] == "why")
     (published, *_) = traced(capsys, CELL, "--records", "results/records")
     for name, artifact in first["artifacts"].items():

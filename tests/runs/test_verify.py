@@ -176,7 +176,8 @@ def test_a_forged_size_is_named(there, key, forged, capsys):
     rewrite(folder, **{f"{part}__{name}": forged})
     expected = f"{key}={forged}: the networks and data at hand give {true}"
     error = refusal(capsys, str(folder))
-    assert error == expected or ("teacher" in key and error.startswith(f"{key}="))  # its own run's record says so first
+    by_another_record = "another record" in error and f"{name}={forged}" in error  # that of the teacher says so first
+    assert error == expected or by_another_record or ("teacher" in key and error.startswith(f"{key}="))
 
 
 def test_a_forged_device_is_named(there, capsys):

@@ -110,7 +110,7 @@ def record_content(
             "test_samples": samples,
         },
         "teacher": None,
-        "student": network(student, 1500, 250_000, method, seed),
+        "student": network(student, 1500, 250_000, key),
         "method": {
             "name": method,
             "family": family,

@@ -13,6 +13,7 @@ from kd_bench.results.checking.predicted import prediction_contradictions
 from kd_bench.results.records.command import differing
 from kd_bench.results.records.curves import Curves, table_of
 from kd_bench.results.records.directory import PREDICTIONS_FILE
+from kd_bench.results.records.reading import uninterrupted
 from kd_bench.results.records.record import PUBLISHED_FILES, RECORD_FILE, Record, parsed_record
 from kd_bench.results.records.supplement import supplement_path, with_supplement
 
@@ -64,6 +65,7 @@ def _below(folder: Path) -> Iterator[Path]:
                 yield path
 
 
+@uninterrupted()
 def read_all(paths: Iterable[Path]) -> list[Checked]:
     """Read records, with the problems of their format if they have any."""
     return [_read(path) for path in paths]

@@ -1,16 +1,18 @@
 """The configuration of a record, checked as plain data. Needs no torch."""
 
 import hashlib
+import json
 import math
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
 
-from kd_bench.config.check import INSTANTIATION_KEYS, allowed_targets, slot_of
+from kd_bench.config.check import INSTANTIATION_KEYS, allowed_targets, is_allowed, shown_target, slot_of
 from kd_bench.config.interpolations import leaves
 from kd_bench.config.schema import RunConfig
-from kd_bench.results.records.fingerprint import fingerprint
+from kd_bench.results.records.fingerprint import determining, fingerprint_of, numbers_as_floats
 from kd_bench.results.records.record import Record, problems_in
 
 # Parts that records leave out, with values that do not matter.
@@ -19,18 +21,42 @@ LEFT_OUT: dict[str, Any] = {"paths": {"runs": "runs", "data": "data"}, "logger":
 
 def config_problems(record: Record) -> list[str]:
     """List what no composed configuration can hold: foreign targets, interpolations, unknown keys, wrong values."""
-    plugins = record.config.get("plugins")
+    return list(_cell(_cell_text(record.config))[0])
+
+
+def _cell_text(config: dict[str, Any]) -> str:
+    """Write a configuration as JSON with the seed 0: the seeds of a cell differ in nothing else, and are many."""
+    return json.dumps({**config, "seed": 0} if _has_plain_seed(config) else config)
+
+
+def _has_plain_seed(config: dict[str, Any]) -> bool:
+    seed = config.get("seed")
+    return type(seed) is int and 0 <= seed < 2**63
+
+
+@lru_cache(maxsize=4096)  # more than the cells of large studies, whose seeds stand apart in folders of runs
+def _cell(text: str) -> tuple[tuple[str, ...], RunConfig | None]:
+    """List the problems of a configuration; return it if it is one."""
+    config = json.loads(text)
+    plugins = config.get("plugins")
     modules = [name for name in plugins if isinstance(name, str)] if isinstance(plugins, list) else []
     problems = [
         f"config.{key}={value!r}: {reason}"
-        for key, value in leaves(record.config)
+        for key, value in leaves(config)
         if (reason := _leaf_problem(key, value, modules))
     ]
     try:
-        recorded_config(record)
+        return tuple(problems), RunConfig.model_validate({**LEFT_OUT, **config})
     except ValidationError as error:
-        problems += problems_in(error, "config.")
-    return problems
+        return (*problems, *problems_in(error, "config.")), None
+
+
+@lru_cache(maxsize=4096)
+def _determined(text: str) -> dict[str, Any]:
+    config = _cell(text)[1]
+    assert config is not None  # as callers have found it without problems
+    determined: dict[str, Any] = numbers_as_floats(determining(config, plugins={}))
+    return determined
 
 
 def _leaf_problem(key: str, value: Any, plugins: list[str]) -> str:
@@ -50,18 +76,9 @@ def _target_problem(key: str, value: Any, plugins: list[str]) -> str:
         return "is not allowed here"
     prefixes = allowed_targets(slot, plugins)
     plain = isinstance(value, str) and all(part.isidentifier() for part in value.split("."))
-    if plain and value.startswith(prefixes):
+    if plain and is_allowed(value, prefixes):
         return ""
-    return f"is not allowed here; allowed: {', '.join(f'{prefix}*' for prefix in prefixes)}"
-
-
-def recorded_config(record: Record) -> RunConfig:
-    """Return the configuration of a record as far as records hold it.
-
-    Raises:
-        ValidationError: it is none.
-    """
-    return RunConfig.model_validate({**LEFT_OUT, **record.config})
+    return f"is not allowed here; allowed: {', '.join(map(shown_target, prefixes))}"
 
 
 def expected_run_id(record: Record, weights_of: Callable[[str], str | None]) -> str | None:
@@ -72,15 +89,20 @@ def expected_run_id(record: Record, weights_of: Callable[[str], str | None]) -> 
         weights_of: returns the hash of the weights of a run, None if it is not known.
 
     Returns:
-        None where it cannot be said: the weights of an earlier run are not known, or the method comes from a plugin,
-        whose source is part of the fingerprint and which is not imported here.
+        None where it cannot be said: the weights of an earlier run are not known, or the record is older than the
+        hashes of plugins, which are part of the fingerprint. No plugin is imported here.
     """
-    config = recorded_config(record)
+    text = _cell_text(record.config)
+    config = _cell(text)[1]
+    assert config is not None
     weights = [*_teacher_weights(record, config, weights_of)], [weights_of(run) for run in record.method.trained_from]
-    if config.plugins or None in weights[0] + weights[1]:
+    if record.code.plugins.keys() != set(config.plugins) or None in weights[0] + weights[1]:
         return None
     known = [[each for each in networks if each is not None] for networks in weights]
-    return fingerprint(config, record.dataset.content_sha256, known, record.method.generation)
+    determined = {**_determined(text), "plugins": record.code.plugins}
+    if _has_plain_seed(record.config):
+        determined = {**determined, "seed": numbers_as_floats(record.config["seed"])}
+    return fingerprint_of(determined, record.dataset.content_sha256, known, record.method.generation)
 
 
 def _teacher_weights(

@@ -1,6 +1,7 @@
 """Contradictions between the parts of a record. Needs no torch."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import PurePath
 from typing import Any
 
@@ -9,9 +10,11 @@ from kd_bench.results.records.measured import Strict
 from kd_bench.results.records.record import RECORD_FILE, Record
 from kd_bench.results.text.escape import visible
 
+SCRATCH = "kd_bench.methods.scratch.Scratch"  # trains teachers
 LONGEST_TEXT = 500
 LARGEST_COUNT = 2**63 - 1  # what other programs still read as a whole number
 LARGEST_NUMBER = 1e39  # more than single precision holds, and little enough to add and to square
+_LIMITS: dict[type, float] = {int: LARGEST_COUNT, float: LARGEST_NUMBER}
 # Fields that the configuration decides.
 CONFIGURED = {
     "study": "study",
@@ -52,13 +55,23 @@ def number_problems(record: Record) -> Iterator[str]:
             yield f"{key}={value}: is more than single precision holds"
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(record: Record) -> bool:
     """Tell whether all texts, keys included, are printable and short, and all numbers within their limits."""
+    # The history is most of a record, and its rows have the same few names.
+    numbers = list(chain.from_iterable(map(dict.values, record.history)))
+    plain = min(numbers, default=0) >= -LARGEST_NUMBER and max(numbers, default=0) <= LARGEST_NUMBER
+    names = "".join(set().union(*record.history))
+    return plain and names.isprintable() and _is_plain_part({**record.__dict__, "history": None})
+
+
+def _is_plain_part(value: Any) -> bool:
     kind = type(value)
     if kind is dict and not "".join(value).isprintable():
         return False
-    if kind is not dict and kind is not list and not isinstance(value, Strict):
+    if kind is not dict and kind is not list and Strict not in kind.__mro__:  # isinstance would take most of the time
         return True
+    if kind is list and len(kinds := set(map(type, value))) == 1 and (most := _LIMITS.get(kinds.pop())):
+        return bool(min(value) >= -most and max(value) <= most)
     for each in value if kind is list else (value if kind is dict else value.__dict__).values():
         kind = type(each)
         if kind is float:
@@ -68,7 +81,7 @@ def _is_plain(value: Any) -> bool:
         elif kind is str:
             plain = len(each) <= LONGEST_TEXT and each.isprintable()
         else:
-            plain = each is None or kind is bool or _is_plain(each)
+            plain = each is None or kind is bool or _is_plain_part(each)
         if not plain:
             return False
     return True
@@ -123,11 +136,28 @@ def _origin_problems(record: Record) -> Iterator[str]:
         yield f"imported_from={record.imported_from!r}: but times.train_seconds={record.times.train_seconds}"
     if imported and record.role != "teacher":
         yield f"role={record.role!r}: an imported network is a teacher"
+    yield from _role_problems(record)
+    device, accelerator = record.hardware.device, _at(record.config, "trainer.accelerator")
+    if accelerator is not None and (device == "cpu") != (accelerator == "cpu"):
+        yield f"hardware.device={device!r}: but config.trainer.accelerator={accelerator!r}"
+    configured, plugins = record.config.get("plugins"), record.code.plugins
+    if plugins and not (isinstance(configured, list) and plugins.keys() == set(map(str, configured))):
+        yield f"code.plugins: are {', '.join(plugins)}, but config.plugins={configured!r}"
     teacher = record.teacher
     if teacher is not None and teacher.run_id is not None and teacher.source != teacher.run_id:
         yield f"teacher.source={teacher.source!r}: but teacher.run_id={teacher.run_id!r}"
     if record.run_id in (teacher.run_id if teacher else None, *record.method.trained_from):
         yield f"run_id={record.run_id}: a run cannot learn from itself"
+
+
+def _role_problems(record: Record) -> Iterator[str]:
+    """Check that what is no row of a board was trained for others: alone and from scratch, or as an assistant."""
+    if record.role != "teacher" or record.imported_from is not None:
+        return
+    if record.teacher is not None and _at(record.config, "method.assistants") is None:
+        yield f"role='teacher': but it learned from {record.teacher.name!r} and is no assistant"
+    elif record.teacher is None and record.method.target != SCRATCH:
+        yield f"role='teacher': but method.target={record.method.target!r}; teachers are trained by {SCRATCH}"
 
 
 def _artifact_problems(record: Record) -> Iterator[str]:

@@ -15,16 +15,14 @@ from kd_bench.results.records.record import PUBLISHED_FILES, RECORD_FILE, Record
 
 
 class Known:
-    """Records by run id and by weights."""
+    """Records by run id, and what contradicts others."""
 
     def __init__(self, records: Iterable[tuple[Path, Record]]) -> None:
         self._by_id: dict[str, list[tuple[Path, Record]]] = {}
-        self._by_weights: dict[str, list[tuple[Path, Record]]] = {}
         found = list(records)
         self._contradictions = contradictions(found)
         for path, record in found:
             self._by_id.setdefault(record.run_id, []).append((path, record))
-            self._by_weights.setdefault(record.student.weights_sha256, []).append((path, record))
 
     def problems(self, path: Path, record: Record) -> list[str]:
         """List everything in one of them that cannot be; the files beside it are not looked at."""
@@ -53,14 +51,10 @@ class Known:
             yield f"run_id={record.run_id}: its configuration, data and teacher weights are those of run {expected}"
 
     def _conflicts(self, path: Path, record: Record) -> Iterator[str]:
-        """Find copies that differ, and a network under two seeds. Pairs may share one of the same seed, imports any."""
+        """Find copies that differ."""
         for other, copy in self._by_id[record.run_id]:
             if other != path and not are_copies((record, copy)):
                 yield f"run_id={record.run_id}: is also that of another record, {other}"
-        for other, twin in self._by_weights[record.student.weights_sha256]:
-            imported = record.imported_from or twin.imported_from
-            if twin.seed != record.seed and not imported:
-                yield f"student.weights_sha256: seed {twin.seed} has the same weights, {other}"
 
     def _teacher_problems(self, record: Record) -> Iterator[str]:
         teacher = record.teacher

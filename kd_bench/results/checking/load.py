@@ -1,7 +1,7 @@
 """Find and read what runs left in a folder: records, the states of runs without one, and files that cannot be used."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,7 +11,7 @@ from kd_bench.results.checking.consistency import dataset_problems, number_probl
 from kd_bench.results.checking.full_evaluation import full_problems
 from kd_bench.results.checking.measurements import count_problems
 from kd_bench.results.checking.together import contradictions
-from kd_bench.results.records.compact import are_copies
+from kd_bench.results.records.compact import Shared, are_copies
 from kd_bench.results.records.curves import Curves, table_of
 from kd_bench.results.records.record import PUBLISHED_FILES, RECORD_FILE, Record, read_record
 from kd_bench.results.records.states import STATE_FILE, RunState, read_state
@@ -56,7 +56,7 @@ class Collection:
         return len(self.states) - self.failed
 
 
-def load(directory: Path, most_with_curves: int = 0) -> Collection:
+def load(directory: Path, most_with_curves: int | None = None) -> Collection:
     """Read every record and run state below ``directory``.
 
     Records are ``record.json`` of a run directory and ``seed*.json`` of published results. Names that start with a dot
@@ -65,7 +65,8 @@ def load(directory: Path, most_with_curves: int = 0) -> Collection:
     later is added to it, unless it contradicts the record.
 
     Args:
-        most_with_curves: read the learning curves of published records, which takes time, up to this many records.
+        most_with_curves: up to this many records have their learning curves, those of published ones included; of more
+            only what boards show is kept. Without it records are as in their files.
 
     Raises:
         ConfigError: there is no such directory.
@@ -73,20 +74,44 @@ def load(directory: Path, most_with_curves: int = 0) -> Collection:
     if not directory.is_dir():
         raise ConfigError(f"records: {directory} is not a directory; run an experiment first, or name another folder")
     rejected: list[Rejected] = []
+    folders = list(_walk(directory, rejected))
+    if most_with_curves is None:
+        return _collected(directory, folders, rejected, whole=True, curves=False)
+    if sum(_is_record(name) for _, names in folders for name in names) > most_with_curves:
+        found = _collected(directory, folders, rejected, whole=False, curves=False)
+        if not 0 < len(found.records) <= most_with_curves:
+            return found  # else there are copies, or many were rejected
+    return _collected(directory, folders, rejected, whole=True, curves=True)
+
+
+def _collected(
+    directory: Path, folders: list[tuple[Path, list[str]]], unreadable: list[Rejected], whole: bool, curves: bool
+) -> Collection:
+    rejected, shared = list(unreadable), Shared()
     records: dict[str, Record] = {}
     states: dict[str, RunState] = {}
-    for folder, names in _walk(directory, rejected):
-        for name in names:
-            _read_record_file(folder / name, directory, records, rejected)
+    for folder, names in folders:
+        for name in filter(_is_record, names):
+            record = _read_record_file(folder / name, directory, rejected)
+            if record is not None:
+                records[_relative(folder / name, directory)] = record if whole else shared.for_boards(record)
         if STATE_FILE in names and RECORD_FILE not in names:
             _read_state_file(folder, directory, states, rejected)
         for name in sorted(_without_record(names)):
             rejected.append(Rejected(_relative(folder / name, directory), "there is no record beside it"))
+
+    def complete(path: str) -> Record:
+        return records[path] if whole else read_record(directory / path)
+
     supplements = _read_supplements(records, directory, rejected)
-    paths = _without_contradictions(records, _without_conflicts(records, rejected), rejected)
-    if len(paths) <= most_with_curves:
+    paths = _without_contradictions(records, _without_conflicts(records, complete, rejected), rejected)
+    if curves:
         _attach_curves(records, paths, directory, rejected)
-    valid = [_supplemented(records[path], supplements, rejected) for path in paths]
+    for path in paths:
+        if added := supplements.get(records[path].run_id):
+            record = _supplemented(complete(path), added, rejected)
+            records[path] = record if whole else shared.for_boards(record)
+    valid = [records[path] for path in paths]
     finished = {record.run_id for record in valid}
     unfinished = [(state, path) for path, state in states.items() if state.run_id not in finished]
     unfinished.sort(key=lambda item: (item[0].dataset, item[0].student, item[0].method, item[0].seed, item[1]))
@@ -122,19 +147,21 @@ def _reason(error: IntegrityError, path: Path) -> str:
     return str(error).removeprefix(f"{path} ")
 
 
-def _read_record_file(path: Path, directory: Path, records: dict[str, Record], rejected: list[Rejected]) -> None:
-    if path.name != RECORD_FILE and not fnmatchcase(path.name, PUBLISHED_FILES):
-        return
-    relative = _relative(path, directory)
+def _is_record(name: str) -> bool:
+    return name == RECORD_FILE or fnmatchcase(name, PUBLISHED_FILES)
+
+
+def _read_record_file(path: Path, directory: Path, rejected: list[Rejected]) -> Record | None:
+    """Read a record that boards may rank; others are rejected."""
     try:
         record = read_record(path)
     except IntegrityError as error:
-        rejected.append(Rejected(relative, _reason(error, path)))
-        return
+        rejected.append(Rejected(_relative(path, directory), _reason(error, path)))
+        return None
     if problems := own_problems(record):
-        rejected.append(Rejected(relative, "; ".join(problems)))
-    else:
-        records[relative] = record
+        rejected.append(Rejected(_relative(path, directory), "; ".join(problems)))
+        return None
+    return record
 
 
 def own_problems(record: Record) -> list[str]:
@@ -174,10 +201,8 @@ def _read_supplements(
     return found
 
 
-def _supplemented(
-    record: Record, supplements: dict[str, list[tuple[str, Evaluation]]], rejected: list[Rejected]
-) -> Record:
-    for path, evaluation in supplements.get(record.run_id, []):
+def _supplemented(record: Record, added: list[tuple[str, Evaluation]], rejected: list[Rejected]) -> Record:
+    for path, evaluation in added:
         try:
             record = supplemented(record, evaluation)
         except IntegrityError as error:
@@ -209,20 +234,31 @@ def _attach_curves(records: dict[str, Record], paths: Iterable[str], directory: 
     rejected.extend(problems)
 
 
-def _without_conflicts(records: dict[str, Record], rejected: list[Rejected]) -> list[str]:
-    """Choose a path for each run id: one copy of its record, complete if there is such a one."""
+def _without_conflicts(
+    records: dict[str, Record], complete: Callable[[str], Record], rejected: list[Rejected]
+) -> list[str]:
+    """Choose a path for each run id: one copy of its record, complete if there is such a one.
+
+    Args:
+        complete: returns the record at a path with all of its parts.
+    """
     copies: dict[str, list[str]] = {}
     for path, record in records.items():
         copies.setdefault(record.run_id, []).append(path)
     valid = []
     for run_id, paths in copies.items():
-        if len(paths) == 1 or are_copies([records[path] for path in paths]):
-            valid.append(min(paths, key=lambda path: records[path].hardware.host is None))
+        if len(paths) == 1 or are_copies(list(map(complete, paths))):
+            valid.append(min(paths, key=lambda path: _completeness(records[path])))
             continue
         for path in paths:
             others = ", ".join(other for other in paths if other != path)
             rejected.append(Rejected(path, f"run id {run_id} is also that of another record: {others}"))
     return valid
+
+
+def _completeness(record: Record) -> tuple[bool, bool]:
+    """Return the key that sorts copies: first a row of a board, which a teacher may be as well, then a whole record."""
+    return record.role != "student", record.hardware.host is None
 
 
 def _without_contradictions(records: dict[str, Record], paths: list[str], rejected: list[Rejected]) -> list[str]:

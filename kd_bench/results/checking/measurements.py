@@ -81,7 +81,8 @@ def split_problems(metrics: SplitMetrics, sample: Sample) -> Iterator[str]:
             if abs(value * sample.size - counts[name]) > ROUNDING:
                 yield f"{name}={value}: is no whole number of {sample.size} samples"
     yield from _presence(metrics, sample)
-    if "top5" in counts and counts["top5"] < counts["top1"]:
+    blind = math.isclose(metrics.nll, math.log(sample.classes), rel_tol=1e-4)  # all classes tie; any five come first
+    if "top5" in counts and counts["top5"] < counts["top1"] and not blind:
         yield f"top5={metrics.top5}: is below top1={metrics.top1}"
     if metrics.nll < (1 - metrics.top1) * LEAST_LOSS - ROUNDING:
         yield f"nll={metrics.nll}: too low for top1={metrics.top1}; a wrong sample costs at least log 2"
@@ -125,12 +126,14 @@ def _teacher_problems(metrics: SplitMetrics, counts: dict[str, int], sample: Sam
 
 def _epoch_problems(record: Record, selected: Mapping[str, SelectedMetrics]) -> Iterator[str]:
     last = record.metrics.last
-    if (planned := planned_epochs(record)) not in (None, last.epoch):
+    planned, trainer = planned_epochs(record), record.config.get("trainer")
+    may_stop = isinstance(trainer, dict) and bool(trainer.get("callbacks"))
+    if planned is not None and (last.epoch > planned if may_stop else last.epoch != planned):
         yield f"metrics.last.epoch={last.epoch}: the configuration says {planned} epochs"
     for rule, metrics in selected.items():
         if metrics.epoch > last.epoch:
             yield f"metrics.{rule}.epoch={metrics.epoch}: there are {last.epoch} epochs"
-        elif metrics.epoch == last.epoch and (metrics.validation.top1, metrics.test.top1) != (
+        elif rule != "ema" and metrics.epoch == last.epoch and (metrics.validation.top1, metrics.test.top1) != (
             last.validation.top1,
             last.test.top1,
         ):
@@ -160,6 +163,8 @@ def _history_problems(record: Record, selected: Mapping[str, SelectedMetrics]) -
         watched, split = ("test", "test") if rule == "best_on_test" else ("val", "validation")
         if not 1 <= metrics.epoch <= len(epochs):
             continue
+        if rule == "ema":  # its weights are those of no epoch
+            continue
         if rule != "last":
             yield from _choice_problems(record, rule, metrics.epoch, watched)
         said = record.history[metrics.epoch - 1].get(f"{watched}/top1")
@@ -178,10 +183,12 @@ def _choice_problems(record: Record, rule: str, epoch: int, watched: str) -> Ite
     recipe = record.config.get("recipe")
     length = recipe.get("epochs") if isinstance(recipe, dict) else None
     rows = record.history[-length:] if isinstance(length, int) and length > 0 else record.history
-    if not all(f"{watched}/top1" in row and f"{watched}/nll" in row for row in rows):
+    top1, nll = f"{watched}/top1", f"{watched}/nll"
+    if not all(top1 in row and nll in row for row in rows):
         yield f"history: lacks {watched}/top1 or {watched}/nll, by which {rule} is chosen"
         return
-    best = max(rows, key=lambda row: (row[f"{watched}/top1"], -row[f"{watched}/nll"], -row["epoch"]))
+    highest = max(row[top1] for row in rows)
+    best = max((row for row in rows if row[top1] == highest), key=lambda row: (-row[nll], -row["epoch"]))
     if best["epoch"] != epoch:
         yield f"metrics.{rule}.epoch={epoch}: by the history it is {best['epoch']:.0f}"
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from kd_bench.results.checking.together import SAMPLES_APART, Agreement, teacher_key
+from kd_bench.results.checking.together import SAMPLES_APART, Agreement, own_key, teacher_key
 from kd_bench.results.records.record import Record
 
 
@@ -20,18 +20,17 @@ def prediction_contradictions(found: Iterable[tuple[Path, Record, Path]]) -> dic
     Args:
         found: paths of records, the records, and their files of predictions.
     """
-    labels: Agreement[Path] = Agreement(lambda value: f"test/targets are {value[:10]}", lambda one, two: one == two)
+    labels: Agreement[Path] = Agreement(lambda value: f"test/targets are {value[:10]}")
     answers: Agreement[Path] = Agreement(lambda value: f"test/teacher is {_name(value)}", _nearly_equal)
     items = list(found)
-    teachers = {teacher_key(record)[:2]: teacher_key(record) for _, record, _ in items if record.teacher}
+    teachers = {teacher_key(record) for _, record, _ in items if record.teacher}
     for path, record, file in items:
-        own = teachers.get((record.dataset.content_sha256, record.student.weights_sha256))
         for name, values in _read(file, record).items():
             if name == "targets":
                 labels.add(record.dataset.content_sha256, hashlib.sha256(values.tobytes()).hexdigest(), path)
             elif name == "teacher":
                 answers.add(teacher_key(record), values, path)
-            elif own is not None:
+            elif (own := own_key(record)) in teachers:
                 answers.add(own, values, path, decides=True)
     problems: dict[Path, list[str]] = {}
     for agreement in (labels, answers):

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from kd_bench.config.composition import choices, quoted
-from kd_bench.config.interpolations import UNRECORDED
+from kd_bench.config.interpolations import UNRECORDED, leaves
 from kd_bench.config.overrides import composed_choices
 from kd_bench.config.paths import CONF
 from kd_bench.config.schema import EvaluationConfig, RunConfig, TuningConfig
@@ -32,6 +32,7 @@ from kd_bench.results.records.record import Record
 
 _NAME = re.compile(r"[A-Za-z_]\w*")  # a part of a dotted key
 _CHOICE = re.compile(r"\w[\w.-]*")
+_DOTTED = re.compile(r"[A-Za-z_][\w.]*")  # in an interpolation: a key, or part of one
 _DICTIONARY_KEY = re.compile(r"[A-Za-z_][\w.]*")
 _WORD = re.compile(r"[A-Za-z_][\w./-]*")  # a text that needs no quotes
 _OTHER_VALUES = ("null", "true", "false", "nan", "inf")
@@ -113,7 +114,61 @@ def differing(record: Record) -> list[str]:
         return []
     # The seeds of a cell differ in nothing else, and composing takes time.
     overrides = tuple(each for each in record.overrides if _key(each) != "seed")
-    return list(_differing(overrides, json.dumps({**record.config, "seed": 0})))
+    config = {**record.config, "seed": 0}
+    if not _differing(*_without_free(overrides, config)):
+        return []
+    return list(_differing(overrides, json.dumps(config)))
+
+
+def _without_free(overrides: tuple[str, ...], config: dict[str, Any]) -> tuple[tuple[str, ...], str]:
+    """Leave out overrides that set a free value to the recorded one; return the others, and the configuration as JSON.
+
+    There the free values are those of the files. Cells that differ in nothing else are composed once.
+    """
+    try:
+        chosen = tuple(each for each in overrides if _key(each) in _GROUPS)
+        free = _free(chosen)
+        left = [each for each in overrides if each not in chosen and not _sets(each, free, config)]
+    except ConfigError:
+        return overrides, json.dumps(config)
+    removed = {_key(each) for each in overrides} - {_key(each) for each in (*chosen, *left)}
+    if any(_overlap(_key(each), key) or "${" in each for each in left for key in removed):
+        return overrides, json.dumps(config)
+    for key in removed:
+        config = _replaced(config, key.split("."), free[key])
+    return (*chosen, *left), json.dumps(config)
+
+
+def _sets(override: str, free: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Tell whether an override gives a free key the value that the configuration has."""
+    key, given, value = override.partition("=")
+    if not given or key not in free:
+        return False
+    recorded: Any = config
+    for name in key.split("."):
+        recorded = recorded.get(name, _NOWHERE) if isinstance(recorded, Mapping) else _NOWHERE
+    return recorded is not _NOWHERE and not isinstance(recorded, (Mapping, list)) and value == literal(recorded)
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def _replaced(node: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    first, *rest = path
+    return {**node, first: _replaced(node[first], rest, value) if rest else value}
+
+
+@lru_cache(maxsize=64)
+def _free(chosen: tuple[str, ...]) -> dict[str, Any]:
+    """Return the values, by key, of the chosen files that no value depends on and that depend on no other."""
+    found = dict(leaves(_written(chosen)))
+    texts = [value for value in found.values() if _interpolated(value)]
+    if any("${." in text for text in texts):
+        return {}
+    named = {name.strip(".") for text in texts for name in _DOTTED.findall(text)}
+    plain = {key: value for key, value in found.items() if not _interpolated(value) and "[" not in key}
+    return {key: value for key, value in plain.items() if not any(_overlap(key, name) for name in named)}
 
 
 @lru_cache(maxsize=4096)  # more than the cells of large studies, whose seeds stand apart in folders of runs

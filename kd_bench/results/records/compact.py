@@ -11,7 +11,7 @@ from kd_bench.results.records.record import Record
 from kd_bench.results.records.supplement import Evaluation, supplemented
 
 # Fields in which copies of a run may differ; of the configuration the part that determines numbers is compared.
-_CIRCUMSTANCES = ("study", "config", "overrides", "code", "environment", "hardware", "times", "cost")
+_CIRCUMSTANCES = ("role", "study", "config", "overrides", "code", "environment", "hardware", "times", "cost")
 REQUIRED = tuple(name for name, field in SplitMetrics.model_fields.items() if field.is_required())
 
 
@@ -61,11 +61,34 @@ def _required(split: SplitMetrics) -> SplitMetrics:
     return SplitMetrics(**{name: getattr(split, name) for name in REQUIRED})
 
 
+class Shared:
+    """Records as far as boards show them; equal parts of several are one object, so that thousands fit into memory."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, Any] = {}
+
+    def for_boards(self, record: Record) -> Record:
+        """Return the record without its history, and with the metrics that ``shortened`` leaves."""
+        metrics = _headline_alone(record.metrics, record.selection)
+        headline = getattr(metrics, record.selection).model_copy(update={"reliability": None})
+        update = {
+            "metrics": metrics.model_copy(update={record.selection: headline}),
+            "history": [],
+            "config": {name: self._one(part, json.dumps(part)) for name, part in record.config.items()},
+        }
+        models = {name: getattr(record, name) for name in ("dataset", "method", "environment", "hardware")}
+        return record.model_copy(update=update | {name: self._one(part, repr(part)) for name, part in models.items()})
+
+    def _one(self, part: Any, text: str) -> Any:
+        return self._parts.setdefault(text, part)
+
+
 def are_copies(records: Collection[Record]) -> bool:
     """Tell whether all of these are one run: equal in what determines its numbers, and in the numbers.
 
     Two studies that share a teacher or a scratch run may train it twice, at other times, on another machine, with other
-    choices of what to measure. Weights or predictions that differ in the last digits are another result.
+    choices of what to measure; what trains a teacher of one may be a point of the other. Weights or predictions that
+    differ in the last digits are another result.
     """
     left_out = {*_CIRCUMSTANCES, *(("full",) if any(each.full is None for each in records) else ())}
     published = any(record.hardware.host is None for record in records)

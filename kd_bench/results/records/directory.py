@@ -89,6 +89,8 @@ def settings_text(record: Record) -> str:
     config: dict[str, Any] = {name: record.config.get(name) for name in _DETERMINING}
     trainer = record.config.get("trainer")
     config["trainer"] = {name: trainer.get(name) for name in SWITCHES} if isinstance(trainer, dict) else None
+    if record.code.plugins:
+        config["sources"] = record.code.plugins
     weights = record.teacher and record.teacher.weights_sha256
     before = [weights, *record.method.trained_from, record.method.generation]
     return json.dumps([config, record.dataset.content_sha256, before], sort_keys=True)

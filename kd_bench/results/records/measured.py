@@ -131,6 +131,13 @@ class Metrics(Strict):
         SelectedMetrics | None,
         Field(description="the epoch that the test split itself picked: too good; null unless the recipe selects so"),
     ] = None
+    ema: Annotated[
+        SelectedMetrics | None,
+        Field(
+            description="the moving average of the weights after the last epoch; absent unless the recipe keeps one",
+            exclude_if=lambda value: value is None,
+        ),
+    ] = None
 
 
 class Fidelity(Strict):
@@ -243,3 +250,10 @@ class TrainingCost(Strict):
     ]
     peak_memory_bytes: Annotated[Count | None, Field(description="resident, of the process until its record")]
     device_peak_memory_bytes: Annotated[Count | None, Field(description="null without a GPU")]
+    cached_teacher_seconds: Annotated[
+        NonNegative | None,
+        Field(
+            description="of the training seconds, not spent here: what the outputs took that a run before computed and "
+            "this one read; null where it read none"
+        ),
+    ] = None

@@ -103,6 +103,9 @@ class CodeInfo(Strict):
     version: str
     commit: str | None
     dirty: bool | None
+    plugins: Annotated[
+        dict[str, Sha256], Field(description="sources of the plugins by module; none in the first records")
+    ] = {}
 
 
 class Environment(Strict):
@@ -171,6 +174,8 @@ class Record(Strict):
     def _fits_together(self) -> "Record":
         if (self.selection == "best_on_test") != (self.metrics.best_on_test is not None):
             raise ValueError("metrics.best_on_test belongs to selection=best_on_test")
+        if self.selection == "ema" and self.metrics.ema is None:
+            raise ValueError("metrics.ema: is missing, with selection=ema")
         if self.history and self.history_sha256 is not None:
             raise ValueError("history_sha256 belongs to a record without history")
         return self
@@ -228,11 +233,14 @@ def _each_key_once(text: str, record: Record) -> bool:
     Without escapes every quote begins or ends a key or a text, and what was read has fewer of them if a key stood
     twice. Boards read many records, and to look at each object takes longer than to read it.
     """
-    return "\\" not in text and text.count('"') == 2 * _texts(record)
+    return "\\" not in text and text.count('"') == 2 * (_texts(record) + sum(map(len, record.history)))
 
 
 def _texts(value: Any) -> int:
-    """Count the keys that were given, and texts, at any depth of models, dictionaries and lists. Times are texts."""
+    """Count the keys that were given, and texts, at any depth of models, dictionaries and lists. Times are texts.
+
+    Rows of the history, which are most of a record and hold numbers alone, are left out.
+    """
     kind = type(value)
     if kind is dict:
         own, inner = len(value), value.values()
@@ -240,8 +248,8 @@ def _texts(value: Any) -> int:
         own, inner = 0, value
     else:
         given, values = value.model_fields_set, value.__dict__
-        own, inner = len(given), [values[name] for name in given]
-    if _NUMBERS.issuperset(map(type, inner)):  # as in the rows of a history
+        own, inner = len(given), [values[name] for name in given if name != "history"]
+    if _NUMBERS.issuperset(map(type, inner)):
         return own
     for each in inner:
         kind = type(each)

@@ -123,7 +123,7 @@ class Family:
         """Say which differences are too small to be shown, and how many seeds half of that would need."""
         smallest = self.smallest_difference
         if smallest is None:
-            return f"No difference can be shown: no two methods share {MINIMUM_SHARED} seeds and vary."
+            return f"No difference can be shown: it takes two methods with {MINIMUM_SHARED} shared seeds and a spread."
         fewest, most = (int(each(self.seeds[self._known()])) for each in (np.min, np.max))
         seeds = str(fewest) if fewest == most else f"{fewest} to {most}"
         return (

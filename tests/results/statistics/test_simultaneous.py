@@ -176,7 +176,7 @@ def test_equal_differences_show_nothing(spread):
     assert constant.ranks == ((1, 3),) * 3
     assert constant.smallest_difference is None
     assert constant.seeds_needed(0.01) is None
-    assert constant.power() == "No difference can be shown: no two methods share 3 seeds and vary."
+    assert constant.power() == "No difference can be shown: it takes two methods with 3 shared seeds and a spread."
 
 
 def test_a_pair_is_held_to_the_critical_value_of_its_own_seeds():

@@ -1,75 +1,93 @@
-"""How long boards and checks of many records take, beside the least that reading them takes.
+"""How long commands take that look at many records, beside the least that reading these takes.
 
-    python benchmarks/leaderboard_build.py RECORD [--records 10000]
+    python benchmarks/records.py RECORD [--sizes 100 1000 10000] [--out benchmarks/records.json]
 
 Copies of RECORD, the complete one of a finished run of a student without its own run's teacher among them, get names,
 seeds and accuracies of 50 methods x 5 seeds on as many pairs as it takes. They are valid: boards show all of them, and
-the check finds nothing. Ratios are of CPU time to that of reading the files and parsing their JSON alone, on the same
-machine in the same minute.
+the check finds nothing. Commands run as whole processes, from start to exit. A ratio is their CPU time over that of a
+process that reads the same files and parses their JSON, measured before and after each command.
 """
 
 import argparse
 import hashlib
 import json
+import os
+import platform
 import random
-import resource
+import subprocess
+import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import Any
 
-from kd_bench.results.checking.collection import check_records, find_records, read_all
 from kd_bench.results.checking.configuration import expected_run_id
-from kd_bench.results.leaderboard.pages.index import html_page
 from kd_bench.results.records.command import to_record
 from kd_bench.results.records.record import Record
-from kd_bench.results.write import read_leaderboard, write_leaderboard
 
 METHODS, SEEDS = 50, 5
+MOST_PUBLISHED = 1000
+COMMAND = ("-m", "kd_bench")
+PARSE = (
+    "-c",
+    "import json, pathlib, sys\n"
+    "for path in pathlib.Path(sys.argv[1]).rglob('record.json'): json.loads(path.read_bytes())",
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("record", type=Path, help="a record.json of a student")
-    parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10_000], help="numbers of records")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder, out = Path(name, "records"), Path(name, "out")
-        populate(folder, json.loads(options.record.read_text()), options.records)
-        least, _ = timed(lambda: [json.loads(path.read_bytes()) for path in folder.rglob("record.json")])
-        print(f"read and parse alone: {least:.1f} CPU s")
-
-        def report(what, work):
-            seconds, result = timed(work)
-            print(f"{what}: {seconds:.1f} CPU s, {seconds / least:.1f} times as long; peak so far {peak():.2f} GB")
-            return result
-
-        summary = report("boards, all of it", lambda: write_leaderboard(folder, out))
-        assert (summary.records, summary.rejected) == (options.records, 0), summary
-        print(f"{summary}; {len(summary.boards)} boards")
-        for path in summary.files:
-            print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
-        leaderboard = report("of it to read and compute", lambda: read_leaderboard(folder))
-        report("of it the page", lambda: html_page(leaderboard, run_pages=False))
-        problems = report("check", lambda: [one.problems for one in check(folder) if one.problems])
-        assert not problems, problems[0]
-        report("boards with a page for every run", lambda: write_leaderboard(folder, out, all_run_pages=True))
-        size = sum(path.stat().st_size for path in (out / "run-pages").iterdir())
-        print(f"run-pages: {size / 1e6:.0f} MB")
+    rows: list[dict[str, Any]] = []
+    for size in options.sizes:
+        with tempfile.TemporaryDirectory() as name:
+            populate(Path(name, "records"), json.loads(options.record.read_text()), size)
+            for command in commands(Path(name), size):
+                row = {"records": size, **measured(command, Path(name))}
+                row["growth"] = growth(row, rows)
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+    machine = {"processor": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
+    options.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
 
 
-def check(folder: Path):
-    """Do what ``kd-bench check`` does where no predictions are at hand."""
-    return check_records(read_all(find_records([folder])), lambda record, predictions: [])
+def commands(folder: Path, size: int) -> list[list[str]]:
+    records = str(folder / "records")
+    found = [["check", records], ["leaderboard", "--records", records, "--out", str(folder / "out")]]
+    publish = ["publish", "--runs", records, "--results", str(folder / "results")]
+    return [*found, publish] if size <= MOST_PUBLISHED else found
 
 
-def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+def measured(command: list[str], folder: Path) -> dict[str, Any]:
+    before, _ = process([*PARSE, str(folder / "records")])
+    seconds, gigabytes = process([*COMMAND, *command])
+    after, _ = process([*PARSE, str(folder / "records")])
+    least = (before + after) / 2
+    return {
+        "command": command[0],
+        "ratio": round(seconds / least, 2),
+        "cpu_seconds": round(seconds, 2),
+        "parse_cpu_seconds": round(least, 2),
+        "peak_gigabytes": round(gigabytes, 2),
+    }
 
 
-def timed(work):
-    started = time.process_time()
-    result = work()
-    return time.process_time() - started, result
+def growth(row: dict[str, Any], rows: list[dict[str, Any]]) -> float | None:
+    """Return how many times longer the command takes than for the number of records before."""
+    before = [each for each in rows if each["command"] == row["command"]]
+    return round(row["cpu_seconds"] / before[-1]["cpu_seconds"], 1) if before else None
+
+
+def process(arguments: list[str]) -> tuple[float, float]:
+    """Run Python; return its CPU seconds and its peak of resident memory in gigabytes."""
+    started = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(started.pid, 0)
+    if code := os.waitstatus_to_exitcode(status):
+        raise SystemExit(f"{' '.join(arguments)}: exit code {code}")
+    started.returncode = 0
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e9
 
 
 def populate(folder: Path, template: dict, records: int) -> None:
