@@ -31,9 +31,11 @@ COMMANDS = {
         "trace",
         "evaluate",
         "verify",
+        "gate",
         "show",
         "list",
         "import_",
+        "cache",
         "convert",
         "new_method",
     )

@@ -10,9 +10,16 @@ from typing import Any
 
 from kd_bench.errors import ConfigError
 
-# Where a data set lies, how it came there and how much of it is held in memory say nothing about its content; such
-# values are neither recorded nor part of a fingerprint.
-UNRECORDED = tuple(f"dataset.source.{name}" for name in ("root", "cache", "download", "in_memory_bytes"))
+# Where a data set lies, how it came there and how much of it is held in memory say nothing about its content, and a
+# cache changes no number; such values are neither recorded nor part of a fingerprint.
+UNRECORDED = (
+    *(f"dataset.source.{name}" for name in ("root", "cache", "download", "in_memory_bytes")),
+    "trainer.cache",
+    "trainer.cache_gb",
+    "trainer.checkpoint_seconds",
+    "trainer.profiler",
+    "trainer.max_time",
+)
 # Names of Hydra's own folders, which are neither recorded nor shown on boards.
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 _PLAIN = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")

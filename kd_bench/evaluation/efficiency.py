@@ -1,14 +1,14 @@
 """Cost of a network at test time."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from kd_bench.data.batch import DataSpec
 from kd_bench.methods.base import Method
 from kd_bench.models.ensemble import taps_of
-from kd_bench.models.features import FeatureTap
+from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.weights import as_bytes
 
 
@@ -37,6 +37,25 @@ def adapter_parameters(method: Method) -> int:
     """Count the parameters that are trained beside the student and thrown away after training."""
     kept = {p for module in method.test_time_modules() for p in module.parameters()}
     return sum(parameter.numel() for parameter in set(method.parameters()) - kept)
+
+
+def teacher_macs(teacher: FeatureTap, spec: DataSpec, student: FeatureTap, method: Method) -> int:
+    """Count the multiply-accumulates of the teacher for one image, as the method shows it to the teacher."""
+    modes = student.training, teacher.training
+    student.eval()
+    teacher.eval()
+    counter = FlopCounterMode(display=False)
+
+    def counted(images: Tensor, *more: Tensor) -> Outputs:
+        with counter, sdpa_kernel(SDPBackend.MATH):
+            outputs: Outputs = teacher(images, *more)
+        return outputs
+
+    with torch.no_grad():
+        method.observe(student, counted, spec.example(1).to(student.mean.device))
+    student.train(modes[0])
+    teacher.train(modes[1])
+    return int(counter.get_total_flops()) // 2
 
 
 def macs(tap: FeatureTap, spec: DataSpec, method: Method | None = None) -> int:

@@ -11,6 +11,7 @@ from kd_bench.evaluation.predictions import predict
 from kd_bench.models.ensemble import Ensemble, taps_of
 from kd_bench.models.features import FeatureTap
 from kd_bench.results.records.measured import Metrics, SelectedMetrics
+from kd_bench.training.cache import Store
 from kd_bench.training.module import DistillationModule, cloned
 
 SPLITS = ("validation", "test")
@@ -18,13 +19,24 @@ NO_TEMPERATURE = "the validation split has no best temperature: all of it is rig
 
 
 def teacher_predictions(
-    teacher: FeatureTap, data: ImageDataModule
+    teacher: FeatureTap, data: ImageDataModule, store: Store | None = None
 ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
-    """Return logits (N, K) on each held-out split: of a teacher, and of each of its networks."""
-    members = [
-        {split: predict(tap, data.evaluation_loader(getattr(data, split))) for split in SPLITS}
-        for tap in taps_of(teacher)
-    ]
+    """Return logits (N, K) on each held-out split: of a teacher, and of each of its networks.
+
+    Args:
+        store: of the networks' outputs, which has them or gets them.
+    """
+    taps = taps_of(teacher)
+
+    def compute() -> dict[str, Tensor]:
+        return {
+            f"{i}.{split}": predict(tap, data.evaluation_loader(getattr(data, split)))
+            for i, tap in enumerate(taps)
+            for split in SPLITS
+        }
+
+    every = compute() if store is None else store.remembered(compute)
+    members = [{split: every[f"{i}.{split}"] for split in SPLITS} for i in range(len(taps))]
     if not isinstance(teacher, Ensemble):
         return members[0], members
     return {split: teacher.combine([logits[split] for logits in members]) for split in SPLITS}, members

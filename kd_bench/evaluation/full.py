@@ -79,10 +79,8 @@ def _train_fidelity(run: OpenedRun) -> Findings:
         return data.evaluation_loader(split)
 
     def augmented() -> Iterable[Batch]:
-        """Yield them as in the epoch that would have come next: augmented as in training, but never seen."""
-        for batch in clean():
-            images = data.augmentation(batch.images, chosen[batch.index], data.seed, run.config.recipe.epochs)
-            yield batch._replace(images=images)
+        """Return them as in the epoch that would have come next: augmented as in training, but never seen."""
+        return data.augmented_in_order(run.config.recipe.epochs, chosen)
 
     def fidelity(batches: Callable[[], Iterable[Batch]]) -> Fidelity:
         student_logits, teacher_logits = run.student_logits(batches()), predict(teacher, batches())

@@ -10,6 +10,7 @@ import hashlib
 import io
 import re
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -38,15 +39,41 @@ def checkpoint_stem(directory: Path, stage: int, epoch: int) -> Path:
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """A writer that never loses the previous good checkpoint, and a reader that runs no code."""
+    """A writer that never loses the previous good checkpoint, and a reader that runs no code.
+
+    Args:
+        seconds: a checkpoint that comes sooner after the one before is held in memory, until a later one takes its
+            place or ``write_held`` is called: writing costs more than a small epoch.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._seconds = seconds
+        self._written = time.monotonic()
+        self._held: tuple[dict[str, Any], Path] | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write under ``path`` plus the content's hash.
+        """Write under ``path`` plus the content's hash, or hold a copy.
 
         Raises:
             IntegrityError: the disk is full or the directory cannot be written; the previous checkpoint is untouched.
         """
-        stem = Path(path)
+        self._held = None
+        if time.monotonic() - self._written < self._seconds:
+            self._held = _copied(checkpoint), Path(path)
+        else:
+            self._write(checkpoint, Path(path))
+
+    def write_held(self) -> None:
+        """Write the checkpoint that is held, if any: the run is about to stop, and a full disk must not hide why."""
+        if self._held is None:
+            return
+        try:
+            self._write(*self._held)
+        except IntegrityError as error:
+            warnings.warn(f"the newest epochs are lost: {error}", stacklevel=2)
+        self._held = None
+
+    def _write(self, checkpoint: dict[str, Any], stem: Path) -> None:
         stamp = {"format": _FORMAT, "run_id": stem.parent.name, "version": __version__}
         buffer = io.BytesIO()
         torch.save({**checkpoint, _STAMP: stamp}, buffer)
@@ -55,6 +82,7 @@ class AtomicCheckpointIO(CheckpointIO):
         write_atomically(stem.with_name(f"{stem.name}-{digest}.ckpt"), content)
         for old in _checkpoints(stem.parent)[_KEPT:]:
             old.unlink(missing_ok=True)
+        self._written = time.monotonic()
 
     def load_checkpoint(
         self,
@@ -74,6 +102,15 @@ class AtomicCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
+
+
+def _copied(value: Any) -> Any:
+    """Copy the tensors, dictionaries and lists that training goes on to change."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {name: _copied(each) for name, each in value.items()}
+    return [_copied(each) for each in value] if type(value) is list else value
 
 
 def _unfit(loaded: Any, run_id: str) -> str:

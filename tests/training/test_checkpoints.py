@@ -53,6 +53,34 @@ def test_a_kill_at_any_moment_leaves_the_last_finished_checkpoint(tmp_path):
     assert found[-1]["torn"]  # some kills did come in the middle of writing
 
 
+def test_a_checkpoint_that_comes_too_soon_is_held_and_written_when_the_run_stops(tmp_path):
+    writer = AtomicCheckpointIO(seconds=1000)
+    content = {**dict.fromkeys(NEEDED), "epoch": 1, "weights": torch.ones(3), "history": [{"loss": 1.0}]}
+    writer.save_checkpoint(content, checkpoint_stem(tmp_path, 1, 1))
+    content["weights"].fill_(5)  # training goes on
+    content["history"].append({"loss": 0.5})
+    assert latest_checkpoint(tmp_path) is None
+    writer.write_held()
+    assert newest(tmp_path) == (1, 1)
+    assert AtomicCheckpointIO().load_checkpoint(latest_checkpoint(tmp_path).path)["history"] == [{"loss": 1.0}]
+    writer.write_held()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_checkpoint_is_written_once_the_time_has_passed(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("kd_bench.training.checkpoints.time.monotonic", lambda: clock[0])
+    writer = AtomicCheckpointIO(seconds=20)
+    for epoch in range(1, 8):
+        clock[0] += 6
+        content = {**dict.fromkeys(NEEDED), "epoch": epoch, "weights": torch.full((2,), float(epoch))}
+        writer.save_checkpoint(content, checkpoint_stem(tmp_path, 1, epoch))
+    names = sorted(path.name[:18] for path in tmp_path.iterdir())
+    assert names == ["checkpoint-1-00004"]  # 24 seconds; the next after 48
+    writer.write_held()
+    assert newest(tmp_path) == (7, 1)
+
+
 def test_the_two_newest_are_kept_and_nothing_else_is_touched(tmp_path):
     (tmp_path / "last.ckpt").write_text("someone else's")
     for epoch in range(1, 12):
