@@ -3,19 +3,17 @@
 from dataclasses import replace
 
 from kd_bench.results.leaderboard.board import Board
-from kd_bench.results.leaderboard.plots.chart import Axis, drawing, hundredfold
+from kd_bench.results.leaderboard.plots.chart import Axis, hundredfold
 from kd_bench.results.leaderboard.rows import Row
 from kd_bench.results.text.escape import for_html
 from kd_bench.results.text.formats import percent
 
-WIDTH = 760
-LABEL_END = 208
-LEFT = 224
-RIGHT = 684
+# In percent of the width, so that text keeps its size at every width: names end, the axis begins, it ends, means end.
+LABEL_END, LEFT, RIGHT, MEANS_END = 28.0, 31.0, 87.0, 99.0
 LINE_HEIGHT = 24
 TOP = 22
 BOTTOM = 42
-LABEL_LIMIT = 30
+LABEL_LIMIT = 20
 TOOLTIP_LIMIT = 300
 MARGIN = 0.06
 SMALLEST_PAD = 0.001
@@ -48,7 +46,11 @@ def dot_plot(board: Board, row_names: list[str]) -> str:
     content = f"{_grid(axis, bottom)}{_scratch_line(board, axis, bottom)}{''.join(lines)}"
     title = f"Test top-1 of every seed: {board.title[:TOOLTIP_LIMIT]}"
     name = f"plot-{board.identifier}"
-    return drawing(name, (WIDTH, bottom + BOTTOM), title, _description(board), content, "chart dots")
+    return (
+        f'<svg class="chart dots" style="height:{bottom + BOTTOM}px" role="img" aria-labelledby="{name}-title'
+        f' {name}-text"><title id="{name}-title">{for_html(title)}</title><desc id="{name}-text">'
+        f"{for_html(_description(board))}</desc>{content}</svg>"
+    )
 
 
 def inline_dots(row: Row, axis: Axis) -> str:
@@ -58,7 +60,7 @@ def inline_dots(row: Row, axis: Axis) -> str:
     dots = "".join(f'<circle cx="{axis.at(score):.1f}" cy="{y:g}" r="2.5"/>' for score in row.entry.scores.values())
     return (
         f'<svg class="chart inline" viewBox="0 0 {INLINE_WIDTH} {INLINE_HEIGHT}" aria-hidden="true">'
-        f'{_interval(row, y, axis)}{dots}<path class="mean" d="M{axis.at(row.top1.mean):.1f} 2v10"/></svg>'
+        f'{_interval(row, y, axis, "")}{dots}<path class="mean" d="M{axis.at(row.top1.mean):.1f} 2v10"/></svg>'
     )
 
 
@@ -70,40 +72,42 @@ def _description(board: Board) -> str:
 def _grid(axis: Axis, bottom: int) -> str:
     parts = []
     for tick in axis.ticks():
-        x = f"{axis.at(tick):.1f}"
-        parts.append(f'<path class="grid" d="M{x} {TOP - 4}V{bottom}"/>')
+        x = f"{axis.at(tick):.2f}%"
+        parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{TOP - 4}" y2="{bottom}"/>')
         parts.append(f'<text class="tick" x="{x}" y="{bottom + 16}">{hundredfold(tick)}</text>')
     middle = (LEFT + RIGHT) / 2
-    return "".join(parts) + f'<text class="tick" x="{middle:.1f}" y="{bottom + 34}">test top-1 %</text>'
+    return "".join(parts) + f'<text class="tick" x="{middle:g}%" y="{bottom + 34}">test top-1 %</text>'
 
 
 def _scratch_line(board: Board, axis: Axis, bottom: int) -> str:
     if board.scratch is None:
         return ""
-    x = f"{axis.at(board.scratch.top1.mean):.1f}"
+    x = f"{axis.at(board.scratch.top1.mean):.2f}%"
     name = "◂ scratch" if board.scratch.top1.mean < axis.low else "scratch"
     return (
-        f'<path class="reference" d="M{x} {TOP - 4}V{bottom}"/><text class="tick" x="{x}" y="{TOP - 9}">{name}</text>'
+        f'<line class="reference" x1="{x}" x2="{x}" y1="{TOP - 4}" y2="{bottom}"/>'
+        f'<text class="tick" x="{x}" y="{TOP - 9}">{name}</text>'
     )
 
 
 def _line(row: Row, row_name: str, index: int, axis: Axis) -> str:
     y = TOP + LINE_HEIGHT * index + LINE_HEIGHT / 2
     scores = row.entry.scores
-    dots = "".join(f'<circle cx="{axis.at(score):.1f}" cy="{y:g}" r="3.5"/>' for score in scores.values())
-    x = f"{axis.at(row.top1.mean):.1f}"
+    dots = "".join(f'<circle cx="{axis.at(score):.2f}%" cy="{y:g}" r="3.5"/>' for score in scores.values())
+    x = f"{axis.at(row.top1.mean):.2f}%"
     seeds = ", ".join(f"seed {seed}: {percent(score)}" for seed, score in scores.items())
     tooltip = f"{row.entry.label[:TOOLTIP_LIMIT]}, mean {percent(row.top1.mean)}. {seeds}"
     return (
         f'<g data-row="{row_name}"><title>{for_html(tooltip)}</title>'
-        f'<path class="band" d="M0 {y - LINE_HEIGHT / 2:g}h{WIDTH}v{LINE_HEIGHT}h-{WIDTH}z"/>'
-        f'<text class="label" x="{LABEL_END}" y="{y + 4:g}">{for_html(row.entry.label, LABEL_LIMIT)}</text>'
-        f'{_interval(row, y, axis)}{dots}<path class="mean" d="M{x} {y - 7:g}v14"/>'
-        f'<text class="left" x="{WIDTH - 8}" y="{y + 4:g}">{percent(row.top1.mean)}</text></g>'
+        f'<rect class="band" x="0" y="{y - LINE_HEIGHT / 2:g}" width="100%" height="{LINE_HEIGHT}"/>'
+        f'<text class="label" x="{LABEL_END:g}%" y="{y + 4:g}">{for_html(row.entry.label, LABEL_LIMIT)}</text>'
+        f'{_interval(row, y, axis, "%")}{dots}<line class="mean" x1="{x}" x2="{x}" y1="{y - 7:g}" y2="{y + 7:g}"/>'
+        f'<text class="left" x="{MEANS_END:g}%" y="{y + 4:g}">{percent(row.top1.mean)}</text></g>'
     )
 
 
-def _interval(row: Row, y: float, axis: Axis) -> str:
+def _interval(row: Row, y: float, axis: Axis, unit: str) -> str:
     if row.top1.low is None or row.top1.high is None:
         return ""
-    return f'<path class="interval" d="M{axis.at(row.top1.low):.1f} {y:g}H{axis.at(row.top1.high):.1f}"/>'
+    ends = (f"{axis.at(end):.2f}{unit}" for end in (row.top1.low, row.top1.high))
+    return '<line class="interval" x1="{}" x2="{}" y1="{y:g}" y2="{y:g}"/>'.format(*ends, y=y)
