@@ -1,0 +1,1 @@
+"""From student to decision: export, profile, gate, model card, monitoring. Each is a command."""
