@@ -21,13 +21,18 @@ from kd_bench.config.plugins import load_plugins
 from kd_bench.config.schema import Node, RunConfig
 from kd_bench.errors import ConfigError, nearest
 
-# Where a `_target_` may point, by its place in the configuration. Modules named in `plugins` may stand in two of them.
+CALLBACKS = ("EarlyStopping", "LearningRateMonitor", "DeviceStatsMonitor", "Timer")
+OPTIMIZERS_OF_TIMM = "timm.optim.create_optimizer_v2"
+# Where a `_target_` may point, by its place in the configuration: into a module, which ends with a dot, or to one name.
+# Modules named in `plugins` may stand in two of them.
 ALLOWED_TARGETS: dict[str, tuple[str, ...]] = {
     "method": ("kd_bench.methods.",),
     "dataset.source": ("kd_bench.data.",),
-    "recipe.optimizer": ("torch.optim.",),
-    "recipe.scheduler": ("torch.optim.lr_scheduler.",),
+    "recipe.optimizer": ("torch.optim.", OPTIMIZERS_OF_TIMM),
+    "recipe.scheduler": ("torch.optim.lr_scheduler.", "timm.scheduler.create_scheduler_v2"),
+    "trainer.callbacks": tuple(f"pytorch_lightning.callbacks.{name}" for name in CALLBACKS),
     "logger": ("kd_bench.training.trackers.",),
+    "metrics": ("torchmetrics.classification.",),
 }
 _PLUGIN_SLOTS = ("method", "dataset.source")
 # Hydra's other ways to say what becomes of a node.
@@ -40,7 +45,11 @@ def check(cfg: DictConfig) -> RunConfig:
     Raises:
         ConfigError: says every problem found in one line.
     """
-    container = _resolved(cfg)
+    return check_resolved(resolved(cfg))
+
+
+def check_resolved(container: Node) -> RunConfig:
+    """Check a configuration that ``resolved`` gave, as ``check`` does."""
     _check_values(container)
     config: RunConfig = _validated(RunConfig, container, "")
     if bool(config.tuning.trials) != bool(config.tuning.space):
@@ -53,6 +62,8 @@ def check(cfg: DictConfig) -> RunConfig:
         "recipe.optimizer": config.recipe.optimizer,
         "recipe.scheduler": config.recipe.scheduler,
         "logger": config.logger,
+        **{f"trainer.callbacks.{name}": node for name, node in (config.trainer.callbacks or {}).items()},
+        **{f"metrics.{name}": node for name, node in config.metrics.items()},
     }
     targets: set[str] = set()
     checked = {
@@ -63,11 +74,34 @@ def check(cfg: DictConfig) -> RunConfig:
         update={"optimizer": checked["recipe.optimizer"], "scheduler": checked.get("recipe.scheduler")}
     )
     dataset = config.dataset.model_copy(update={"source": checked["dataset.source"]})
+    callbacks = config.trainer.callbacks and {
+        name: checked[f"trainer.callbacks.{name}"] for name in config.trainer.callbacks
+    }
+    trainer = config.trainer.model_copy(update={"callbacks": callbacks})
     update = {"method": checked["method"], "logger": checked["logger"], "recipe": recipe, "dataset": dataset}
+    update["trainer"] = trainer
+    update["metrics"] = {name: checked[f"metrics.{name}"] for name in config.metrics}
     return config.model_copy(update=update)
 
 
-def _resolved(cfg: DictConfig) -> Node:
+def check_metric(name: str, node: Node) -> Node:
+    """Check a metric that stands outside of a configuration, as in a record, which anybody may write.
+
+    Raises:
+        ConfigError: it is no class of the allowed module, or has arguments that the class does not take.
+    """
+    targets: set[str] = set()
+    checked = _checked_node(f"metrics.{name}", node, [], targets)
+    _check_no_other_targets({"metrics": {name: node}}, targets)
+    return checked
+
+
+def resolved(cfg: DictConfig) -> Node:
+    """Return a composed configuration, without Hydra's part, in plain containers.
+
+    Raises:
+        ConfigError: a value is missing, cannot be resolved, or would bring in what must not be stored.
+    """
     check_interpolations(OmegaConf.to_container(cfg, resolve=False))
     try:
         container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -128,17 +162,34 @@ def _checked_node(key: str, node: Any, plugins: list[str], targets: set[str]) ->
     target = _allowed_target(key, node, slot, plugins)
     nested = {name: value for name, value in node.items() if name != "_target_" and _has_target(value)}
     plain = {name: value for name, value in node.items() if name != "_target_" and name not in nested}
-    model = _signature_model(target, frozenset(nested))
+    further = _optimizer_of_timm(key, node) if node["_target_"] == OPTIMIZERS_OF_TIMM else None
+    model = _signature_model(target, frozenset(nested), further)
     dump = _validated(model, {**plain, **dict.fromkeys(nested)}, key).model_dump(exclude_unset=True)
     for name, value in nested.items():
-        dump[name] = {
-            part: _checked_node(f"{key}.{name}.{part}", child, plugins, targets) for part, child in value.items()
-        }
+        if isinstance(value, list):
+            dump[name] = [
+                _checked_node(f"{key}.{name}[{part}]", child, plugins, targets) for part, child in enumerate(value)
+            ]
+        else:
+            dump[name] = {
+                part: _checked_node(f"{key}.{name}.{part}", child, plugins, targets) for part, child in value.items()
+            }
     return {"_target_": node["_target_"], **dump}
 
 
 def _has_target(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(v, Mapping) and "_target_" in v for v in value.values())
+    children = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return any(isinstance(child, Mapping) and "_target_" in child for child in children)
+
+
+def _optimizer_of_timm(key: str, node: Node) -> Any:
+    """Return the class that timm's factory hands further arguments to."""
+    timm, name = importlib.import_module("timm.optim"), node.get("opt", "sgd")
+    known = timm.list_optimizers()
+    if not isinstance(name, str) or name.removeprefix("lookahead_") not in known:
+        hint = nearest(str(name), known) or f"; allowed: {', '.join(known)}"
+        raise ConfigError(f"{key}.opt={name!r}: is no optimizer of timm{hint}")
+    return timm.get_optimizer_class(name.removeprefix("lookahead_"), bind_defaults=False)
 
 
 def slot_of(key: str) -> str | None:
@@ -151,11 +202,21 @@ def allowed_targets(slot: str, plugins: list[str]) -> tuple[str, ...]:
     return ALLOWED_TARGETS[slot] + tuple(f"{name}." for name in plugins if slot in _PLUGIN_SLOTS)
 
 
+def is_allowed(path: str, allowed: tuple[str, ...]) -> bool:
+    """Return whether a ``_target_`` is one of the names or lies in one of the modules."""
+    return path in allowed or path.startswith(tuple(each for each in allowed if each.endswith(".")))
+
+
+def shown_target(allowed: str) -> str:
+    """Return a name or a module as messages show it."""
+    return f"{allowed}*" if allowed.endswith(".") else allowed
+
+
 def _allowed_target(key: str, node: Node, slot: str, plugins: list[str]) -> Any:
     path = node.get("_target_")
     prefixes = allowed_targets(slot, plugins)
-    if not isinstance(path, str) or not path.startswith(prefixes):
-        allowed = ", ".join(f"{prefix}*" for prefix in prefixes)
+    if not isinstance(path, str) or not is_allowed(path, prefixes):
+        allowed = ", ".join(map(shown_target, prefixes))
         hint = " (a module of your own goes into plugins=[...])" if slot in _PLUGIN_SLOTS else ""
         raise ConfigError(f"{key}._target_={path!r}: is not allowed here; allowed: {allowed}{hint}")
     module, _, attribute = path.rpartition(".")
@@ -165,7 +226,7 @@ def _allowed_target(key: str, node: Node, slot: str, plugins: list[str]) -> Any:
         raise ConfigError(f"{key}._target_={path!r}: there is no such class") from None
     # An imported name such as kd_bench.methods.kd.torch would lead out of the allowed modules again.
     is_class = isinstance(target, type) or (slot == "logger" and inspect.isfunction(target))
-    if not is_class or not f"{target.__module__}.".startswith(prefixes):
+    if path not in prefixes and not (is_class and f"{target.__module__}.".startswith(prefixes)):
         raise ConfigError(f"{key}._target_={path!r}: is not a class of an allowed module")
     if unfit := _unfit(slot, target):
         raise ConfigError(f"{key}._target_={path!r}: {unfit}")
@@ -179,17 +240,33 @@ def _unfit(slot: str, target: Any) -> str:
         return "is not a kd_bench.methods.base.Method"
     if slot == "dataset.source" and not callable(getattr(target, "load", None)):
         return "is no data source: it has no method `load`"
+    if slot == "metrics" and not target.__name__.startswith("Multiclass"):
+        return "is no metric of one label out of several classes; those begin with Multiclass"
     return ""
 
 
+# Arguments that the program itself passes, or that only a program can.
+_SUPPLIED = frozenset(
+    (
+        *("self", "params", "optimizer", "run", "model_or_params", "param_group_fn", "fallback_list"),
+        *("fallback_no_weight_decay", "layer_decay_no_opt_scale", "step_on_epochs", "updates_per_epoch"),
+    )
+)
+
+
 @lru_cache
-def _signature_model(target: Any, nested: frozenset[str]) -> type[BaseModel]:
-    """Make a pydantic model of a callable's keyword arguments, without those that the program itself passes."""
-    of_torch = target.__module__.startswith("torch.")
-    supplied = {"self", "params", "optimizer", "run"}
+def _signature_model(target: Any, nested: frozenset[str], further: Any = None) -> type[BaseModel]:
+    """Make a pydantic model of a callable's keyword arguments, without those that the program itself passes.
+
+    Args:
+        further: a class whose arguments the callable takes as well.
+    """
+    of_torch = target.__module__.startswith(("torch.", "timm.", "pytorch_lightning.", "torchmetrics."))
+    supplied = _SUPPLIED | ({"num_classes"} if target.__module__.startswith("torchmetrics.") else set())
     fields: dict[str, Any] = {}
-    parameters = inspect.signature(target, eval_str=not of_torch).parameters.values()
-    for parameter in parameters:
+    parameters = {**(inspect.signature(further).parameters if further else {})}
+    parameters |= inspect.signature(target, eval_str=not of_torch).parameters
+    for parameter in parameters.values():
         if parameter.name in supplied or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         untyped = parameter.annotation is parameter.empty or isinstance(parameter.annotation, str)

@@ -14,6 +14,7 @@ from kd_bench.errors import ConfigError
 # cache changes no number; such values are neither recorded nor part of a fingerprint.
 UNRECORDED = (
     *(f"dataset.source.{name}" for name in ("root", "cache", "download", "in_memory_bytes")),
+    "dataset.groups",
     "trainer.cache",
     "trainer.cache_gb",
     "trainer.checkpoint_seconds",
@@ -23,7 +24,9 @@ UNRECORDED = (
 # Names of Hydra's own folders, which are neither recorded nor shown on boards.
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 _PLAIN = re.compile(r"\$\{([A-Za-z_]\w*(?:\.\w+)*)\}")
-_CHOICE = re.compile(r"\$\{hydra:runtime\.choices\.\w+\}")
+_CHOICE = re.compile(
+    r"\$\{hydra:runtime\.choices\.\w+\}|\$\{\.\.epochs\}"
+)  # the latter: in a recipe, wherever it stands
 _IN_FOLDERS = re.compile(r"\$\{(now:[^${}]*|hydra:[\w.]+|[A-Za-z_]\w*(\.\w+)*)\}")
 
 

@@ -17,5 +17,5 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]  # generators take 64 bits of it, and tables and trackers 63
 ImageSize = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]  # height, width
-Selection = Literal["last", "best_on_validation", "best_on_test"]  # which epoch the headline reports
+Selection = Literal["last", "best_on_validation", "best_on_test", "ema"]  # whose weights the headline reports
 Section = Literal["embeddings", "train_fidelity", "corruptions", "transfer", "latency"]  # of a full evaluation

@@ -6,8 +6,17 @@ The comments in ``conf/`` say what each key does; ``check`` makes a :class:`RunC
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
+from kd_bench.config.augmentation_keys import Mixing, Steps
 from kd_bench.config.interpolations import UNRECORDED
 from kd_bench.config.ranges import (
     Count,
@@ -45,6 +54,10 @@ ShownName = Annotated[Name, AfterValidator(_printable)]
 Node = dict[str, Any]
 
 
+# The default of a key that came after the first records: a run that does not use it has the same record as before.
+_UNUSED: Any = Field(default=None, exclude_if=lambda value: value is None)
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -59,16 +72,38 @@ class DatasetConfig(_Strict):
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
     validation_fraction: OpenFraction
     train_samples: PositiveInt | None
+    groups: Name | None = None
 
 
 class NetworkConfig(_Strict):
-    """A network's arguments, weights of timm and input; see ``conf/student/_network.yaml``."""
+    """A network's arguments, weights to start from and input; see ``conf/student/_network.yaml``.
+
+    Attributes:
+        init: a weight file that training starts from, with a new head; ``timm`` stands for ``pretrained``. Where the
+            file lies says nothing about its content and is not recorded.
+        init_sha256: of the names and values in that file, completed where it is not given.
+    """
 
     pretrained: bool = False
+    init: Annotated[Name | None, Field(exclude=True)] = None
+    init_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = _UNUSED
     kwargs: Annotated[Node, AfterValidator(_without_files)] = {}
     input_size: ImageSize | None = None
     mean: Channels | None = None
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_timm(cls, values: Any) -> Any:
+        """Read ``init: timm`` as ``pretrained: true``, so that the two are one run."""
+        if isinstance(values, dict) and values.get("init") == "timm":
+            return {**values, "init": None, "pretrained": True}
+        return values
+
+    @property
+    def starts_elsewhere(self) -> bool:
+        """Whether training starts from weights that were trained on other images, normalised as timm says."""
+        return self.pretrained or self.init_sha256 is not None
 
 
 class StudentConfig(NetworkConfig):
@@ -109,11 +144,24 @@ class TeacherConfig(TrainedConfig):
 
 
 class AugmentationConfig(_Strict):
-    """Augmentation of training images: a crop of one kind, and flips."""
+    """Augmentation of training images: a crop of one kind, flips, then steps, then mixing.
+
+    Attributes:
+        steps: what follows the crop and the flip.
+        strong_steps: what follows in place of ``steps`` in the strong views of a method that asks for them.
+        teacher_steps: what follows in place of ``steps`` for the teacher, which sees the same crop and flip.
+        mixing: of the images of a batch with each other.
+
+    The last four are dumped where they are used alone, so that they change no fingerprint where they are not.
+    """
 
     crop_padding: Count
     horizontal_flip: bool
     resized_crop: Annotated[list[PositiveFraction], Field(min_length=2, max_length=2)] | None
+    steps: Steps | None = None
+    strong_steps: Steps | None = None
+    teacher_steps: Steps | None = None
+    mixing: Mixing | None = None
 
     @model_validator(mode="after")
     def _one_crop(self) -> "AugmentationConfig":
@@ -121,9 +169,23 @@ class AugmentationConfig(_Strict):
             raise ValueError("resized_crop should be [least, greatest] share of the area, with crop_padding 0")
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> Node:
+        optional = ("steps", "strong_steps", "teacher_steps", "mixing")
+        return {name: value for name, value in dump(self).items() if name not in optional or value is not None}
+
 
 class RecipeConfig(_Strict):
-    """Optimization, and the epoch that the headline reports."""
+    """Optimization, and the weights that the headline reports. What is null is not done, and neither recorded.
+
+    Attributes:
+        schedule_by: ``step`` moves the schedule after each step of the optimizer; null after each epoch.
+        accumulate: batches whose gradients are averaged for one step.
+        clip_norm: largest norm of a step's gradient, of all parameters together.
+        clip_value: largest size of each number of it.
+        ema_decay: share of the average of weights that stays after a step.
+        label_smoothing: share of the labels that all classes get alike.
+    """
 
     epochs: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]
@@ -131,6 +193,20 @@ class RecipeConfig(_Strict):
     scheduler: Node | None
     augmentation: AugmentationConfig
     selection: Selection
+    schedule_by: Literal["epoch", "step"] | None = _UNUSED
+    accumulate: Annotated[int, Field(ge=2)] | None = _UNUSED
+    clip_norm: Positive | None = _UNUSED
+    clip_value: Positive | None = _UNUSED
+    ema_decay: OpenFraction | None = _UNUSED
+    label_smoothing: OpenFraction | None = _UNUSED
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "RecipeConfig":
+        if self.clip_norm and self.clip_value:
+            raise ValueError("clip_norm and clip_value: one of them should be null")
+        if self.selection == "ema" and self.ema_decay is None:
+            raise ValueError("selection=ema: needs an ema_decay")
+        return self
 
 
 class TrainerConfig(_Strict):
@@ -140,17 +216,29 @@ class TrainerConfig(_Strict):
     devices: PositiveInt = 1
     precision: Literal["32-true", "16-mixed", "bf16-mixed"]
     channels_last: bool
+    compile: Literal["none", "teacher", "student", "both"] = Field(
+        default="none", exclude_if=lambda value: value == "none"
+    )  # came after the first records, which do not have it
     threads: PositiveInt | None
     workers: Count = 0
     checkpoint_every_n_epochs: PositiveInt
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 20.0
     log_every_n_steps: PositiveInt
     progress: Literal["auto", "bar", "lines", "none"]
+    cache: Literal["auto", "always", "never"] = "auto"
+    cache_gb: Positive = 8.0
+    callbacks: dict[Name, Node] | None = None
+    profiler: Literal["simple", "advanced"] | None = None
+    max_time: Annotated[str, Field(pattern=r"^\d\d:[0-2]\d:[0-5]\d:[0-5]\d$")] | None = None
 
 
 class EvaluationConfig(_Strict):
     """Measurements beyond the predictions, which change no training; see ``conf/evaluation/full.yaml``."""
 
     sections: list[Section] = []
+
+
+MetricName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,39}$")]
 
 
 class TuningConfig(_Strict):
@@ -182,7 +270,10 @@ class ChainConfig(_Strict):
 
 
 class RunConfig(_Strict):
-    """A checked configuration. ``method``, ``dataset.source``, ... are nodes whose ``_target_`` may be instantiated."""
+    """A checked configuration. ``method``, ``dataset.source``, ... are nodes whose ``_target_`` may be instantiated.
+
+    ``metrics`` change no training; a record names those that it has beside their values, and not in its configuration.
+    """
 
     dataset: DatasetConfig
     teacher: TeacherConfig
@@ -200,6 +291,7 @@ class RunConfig(_Strict):
     names: NamesConfig
     evaluation: EvaluationConfig = EvaluationConfig()
     tuning: TuningConfig = TuningConfig()
+    metrics: Annotated[dict[MetricName, Node], Field(exclude=True)] = {}
 
     @property
     def runs(self) -> Path:
@@ -207,11 +299,19 @@ class RunConfig(_Strict):
         return Path(self.paths.runs).expanduser()
 
     def recorded(self) -> Node:
-        """Return what records and trackers hold: everything but places on this machine and the tracker itself."""
+        """Return what records and trackers hold: everything but places, trackers, and callbacks that only look on."""
         dump = self.model_dump(exclude={"paths", "logger"})
         for key in UNRECORDED:
             _drop(dump, key.split("."))
+        if dump["dataset"]["source"].get("full_resolution") is False:  # came later too
+            del dump["dataset"]["source"]["full_resolution"]
+        if callbacks := dump["trainer"].pop("callbacks", None):
+            kept = {name: node for name, node in callbacks.items() if node.get("_target_") == STOPPING}
+            dump["trainer"] |= {"callbacks": kept} if kept else {}
         return dump
+
+
+STOPPING = "pytorch_lightning.callbacks.EarlyStopping"  # of the callbacks, this one changes numbers
 
 
 def _drop(node: Node, path: list[str]) -> None:

@@ -12,11 +12,20 @@ class Batch(NamedTuple):
 
     ``images``: (B, 3, H, W), or (V, B, 3, H, W) for V views; uint8 as stored, float in [0, 1] once augmented (each
     network normalises for itself). ``targets``: (B,) class indices. ``index``: (B,) position in the split.
+    ``soft_targets``: (B, K) shares of the classes where images were mixed, else None. ``teacher_images``: shaped as
+    ``images``, where the recipe shows the teacher others than the student.
     """
 
     images: Tensor
     targets: Tensor
     index: Tensor  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+    soft_targets: Tensor | None = None
+    teacher_images: Tensor | None = None
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels for a cross-entropy: the shares (B, K) of mixed images, else the class indices (B,)."""
+        return self.targets if self.soft_targets is None else self.soft_targets
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kd_bench.data.presence import CIFAR10, CIFAR10_FOLDER, CIFAR100, CIFAR100_FOLDER, Place
-from kd_bench.data.reading.archives import read_tar
+from kd_bench.data.reading.archives import MOST_BYTES, open_known, read_tar
 from kd_bench.data.reading.download import bytes_digest, check_digest, fetch
 from kd_bench.data.reading.pickles import read_pickle
 from kd_bench.data.reading.preparing import few
@@ -20,7 +20,7 @@ from kd_bench.data.source import DataSource, ImageArrays, Split
 from kd_bench.errors import IntegrityError
 
 SIDE = 32
-UNPACKED_LIMIT = 1 << 30  # bytes; the official archives unpack to less than 200 MB
+UNPACKED_LIMIT = 1 << 29  # bytes; the official archives unpack to less than 200 MB
 
 
 class Cifar10(DataSource):
@@ -69,7 +69,9 @@ class Cifar10(DataSource):
     def _members(self, paths: list[Path], wanted: dict[str, str]) -> Iterator[tuple[str, bytes]]:
         """Yield names and contents of the ``wanted`` files."""
         if len(paths) > 1:
-            yield from ((path.name, path.read_bytes()) for path in paths)
+            for path in paths:
+                with open_known(path, MOST_BYTES) as file:
+                    yield path.name, file.read(MOST_BYTES)
             return
         if self.verify:
             check_digest(paths[0], f"md5:{self._published().tgz_md5}")

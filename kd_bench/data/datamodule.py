@@ -3,7 +3,8 @@
 import os
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from kd_bench.data.augmentation import Augmentation, as_float
+from kd_bench.data.augmentation import Augmentation, floats
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.data.samplers import SAMPLERS, Share
-from kd_bench.data.source import ImageArrays, Split
+from kd_bench.data.samplers import SAMPLERS, Dated, EpochOrder, Share
+from kd_bench.data.source import ImageArrays, LazyImages, Split
 from kd_bench.data.splits import carve
 from kd_bench.errors import ConfigError, IntegrityError, KDBenchError
 
@@ -36,6 +37,45 @@ class Batches(Dataset[Batch]):
         return Batch(self.split.images[index], self.split.targets[index], index)
 
 
+@dataclass(frozen=True)
+class AugmentedBatches(Dataset[Batch]):
+    """Training batches of photographs, cut from them as they are stored and augmented: uint8, made by the workers.
+
+    Attributes:
+        positions: (N,) of the split's samples in the training split, which their random numbers are functions of.
+    """
+
+    split: Split
+    positions: Tensor
+    augmentation: Augmentation
+    sampler: type[EpochOrder]
+    seed: int
+    views: int
+    rotations: bool
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, item: tuple[int, Tensor]) -> Batch:
+        epoch, index = item
+        images, positions = self.split.images, self.positions[index]
+        assert not isinstance(images, Tensor)
+        batch = Batch(self._cut(images, index, positions, epoch), self.split.targets[index], positions)
+        return self.sampler.augmented(self.augmentation, batch, self.seed, epoch, self.views, self.rotations)
+
+    def _cut(self, images: LazyImages, index: Tensor, positions: Tensor, epoch: int) -> Tensor:
+        """Return the resized crops, (V, B, 3, H, W)."""
+        numbers = self.sampler.views_of(len(index), self.views)
+        used = sorted(set(numbers.flatten().tolist()))
+        by_view = {view: self.augmentation.windows(self.seed, epoch, view, positions) for view in used}
+
+        def boxes(row: int, height: int, width: int) -> list[tuple[int, int, int, int]]:
+            windows = (by_view[view][row].within(height, width) for view in numbers[:, row].tolist())
+            return [(each.left, each.top, each.left + each.width, each.top + each.height) for each in windows]
+
+        return images.parts(index, len(numbers), boxes)
+
+
 class InOrder(Sampler[Tensor]):
     """Every sample once, in order, ``batch_size`` at a time."""
 
@@ -53,13 +93,21 @@ class BatchLoader(DataLoader[Batch]):
     """Batches of a split, in the sampler's order whatever the number of workers.
 
     Args:
+        sampler: gives index tensors, or what ``augmented`` takes.
         workers: processes that decode images which lie on disk; images in memory need none.
+        augmented: what makes the batches, in place of the split as it is.
     """
 
-    def __init__(self, split: Split, sampler: Sampler[Tensor], workers: int = 0) -> None:
+    def __init__(
+        self,
+        split: Split,
+        sampler: Iterable[Any],
+        workers: int = 0,
+        augmented: AugmentedBatches | None = None,
+    ) -> None:
         workers = 0 if split.in_memory else workers
         super().__init__(
-            Batches(split),
+            augmented or Batches(split),
             sampler=sampler,
             batch_size=None,
             collate_fn=_as_is,
@@ -159,13 +207,43 @@ class ImageDataModule(pl.LightningDataModule):
         self.test = arrays.test
 
     def train_dataloader(self) -> DataLoader[Batch]:
+        order: EpochOrder | Share
         order = self.sampler(self.train.targets, self.batch_size, self.seed, self.epoch_offset, self.first_epoch)
-        if self.world == 1:
-            return BatchLoader(self.train, order, self.workers)
-        share = Share(order, self.rank, self.world)
-        if not len(share):
+        if self.world > 1:
+            order = Share(order, self.rank, self.world)
+        if not len(order):
             raise ConfigError(f"trainer.devices={self.world}: {len(self.train)} training samples are too few")
-        return BatchLoader(self.train, share, self.workers)
+        if not self.augments_in_workers:
+            return BatchLoader(self.train, order, self.workers)
+        batches = self._augmented(self.train, torch.arange(len(self.train)), self.sampler, self.views, self.rotations)
+        return BatchLoader(self.train, Dated(order), self.workers, batches)
+
+    @property
+    def augments_in_workers(self) -> bool:
+        """Whether training images are cut from photographs as they are stored, by those who decode them."""
+        return self.train.at_full_resolution and self.augmentation.resized_crop is not None
+
+    def _augmented(
+        self, split: Split, positions: Tensor, sampler: type[EpochOrder], views: int = 1, rotations: bool = False
+    ) -> AugmentedBatches:
+        return AugmentedBatches(split, positions, self.augmentation, sampler, self.seed, views, rotations)
+
+    def augmented_in_order(self, epoch: int, positions: Tensor | None = None) -> Iterator[Batch]:
+        """Yield training samples once, in order, in the first view of an epoch: uint8, not mixed.
+
+        Args:
+            positions: (N,) of the samples; all of the training split if None.
+        """
+        if positions is None:
+            positions = torch.arange(len(self.train))
+        split = self.train.subset(positions)
+        plain = self.evaluation_loader(split)
+        if self.augments_in_workers:
+            dated = [(epoch, index) for index in plain.sampler]
+            yield from BatchLoader(split, dated, self.workers, self._augmented(split, positions, EpochOrder))
+            return
+        for batch in plain:
+            yield self.augmentation.views(batch._replace(index=positions[batch.index]), self.seed, epoch, views=1)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         watched = [self.validation, self.test] if self.watch_test else [self.validation]
@@ -180,8 +258,10 @@ class ImageDataModule(pl.LightningDataModule):
         return BatchLoader(split, InOrder(len(split), batch_size), self.workers)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augment on the device, where whole batches are cheap."""
-        if self.trainer is not None and self.trainer.training:
-            epoch = self.trainer.current_epoch + self.epoch_offset
-            return self.sampler.augmented(self.augmentation, batch, self.seed, epoch, self.views, self.rotations)
-        return batch._replace(images=as_float(batch.images))
+        """Augment on the device, where whole batches are cheap, what was not augmented by the workers; then mix."""
+        if self.trainer is None or not self.trainer.training:
+            return floats(batch)
+        epoch = self.trainer.current_epoch + self.epoch_offset
+        if not self.augments_in_workers:
+            batch = self.sampler.augmented(self.augmentation, batch, self.seed, epoch, self.views, self.rotations)
+        return self.augmentation.mixed(floats(batch), self.spec.num_classes, self.seed, epoch)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kd_bench.data.presence import FASHION_FILES, FASHION_MNIST
+from kd_bench.data.reading.archives import MOST_BYTES, open_known
 from kd_bench.data.reading.download import bytes_digest, fetch
 from kd_bench.data.source import DataSource, ImageArrays, Split, out_of_range
 from kd_bench.errors import IntegrityError
@@ -21,7 +22,7 @@ _SUMS = (
     "15d484375f8d13e6eb1aabb0c3f46965",
 )
 MD5 = dict(zip(FASHION_FILES, _SUMS, strict=True))
-SIZE_LIMIT = 1 << 30
+SIZE_LIMIT = MOST_BYTES
 _UNSIGNED_BYTES = 8
 
 
@@ -86,10 +87,11 @@ def read_idx(content: bytes, dimensions: int, origin: str) -> Tensor:
 
 def _unpacked(path: Path) -> bytes:
     try:
-        if path.suffix != ".gz":
-            return path.read_bytes()
-        with gzip.open(path) as file:
-            content = file.read(SIZE_LIMIT + 1)
+        with open_known(path, SIZE_LIMIT) as file:
+            if path.suffix != ".gz":
+                return file.read(SIZE_LIMIT)
+            with gzip.open(file) as unpacked:
+                content = unpacked.read(SIZE_LIMIT + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise IntegrityError(f"{path} is refused: {error}") from error
     if len(content) > SIZE_LIMIT:

@@ -5,9 +5,11 @@ Shapes: ``N`` files, ``B`` of a batch, ``H, W`` image.
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +17,13 @@ import torch
 from torch import Tensor
 
 from kd_bench.data.reading.archives import read_file
-from kd_bench.data.reading.decoding import Fit, decode
+from kd_bench.data.reading.decoding import Box, Fit, decode, decode_parts
 from kd_bench.data.reading.preparing import exclusive, few, in_threads, write_complete
 from kd_bench.data.source import FileSums, Index, LazyImages, rows
 from kd_bench.errors import IntegrityError
 
 _CHECKED_FILE = ".kd_bench-checked.npz"
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,25 @@ class ImageFiles(LazyImages):
     def subset(self, index: Index) -> "ImageFiles":
         return ImageFiles(self.root, self.names[rows(index)], self.fit)
 
+    @property
+    def at_full_resolution(self) -> bool:
+        return self.fit.resize == "two_steps"
+
+    def parts(self, index: Tensor, count: int, boxes: Callable[[int, int, int], list[Box]]) -> Tensor:
+        height, width = self.shape[-2:]
+        images = torch.empty(count, len(index), 3, height, width, dtype=torch.uint8)
+        for row, name in enumerate(self.names[index.numpy()]):
+            parts = self._read(os.fsdecode(name), decode_parts, partial(boxes, row), height, width)
+            for part, pixels in zip(images[:, row], parts, strict=True):
+                part.copy_(pixels)
+        return images
+
     def _image(self, name: str) -> Tensor:
+        return self._read(name, decode, self.fit)
+
+    def _read(self, name: str, decoded: Callable[..., Result], *arguments: Any) -> Result:
         try:
-            return decode(read_file(self.root / name), self.fit)
+            return decoded(read_file(self.root / name), *arguments)
         except (OSError, ValueError) as error:
             raise IntegrityError(f"{self.root / name} cannot be read: {error}") from error
 

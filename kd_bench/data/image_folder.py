@@ -16,7 +16,7 @@ from kd_bench.data.reading.decoding import SUFFIXES, Fit, Resize
 from kd_bench.data.reading.preparing import few
 from kd_bench.data.source import DataSource, ImageArrays, Split
 from kd_bench.data.splits import carve
-from kd_bench.errors import IntegrityError
+from kd_bench.errors import ConfigError, IntegrityError
 
 
 class ImageFolder(DataSource):
@@ -34,6 +34,12 @@ class ImageFolder(DataSource):
         in_memory_bytes: decoded sets up to this size are held in memory, larger ones stay on disk and are decoded by
             the loader's workers. It changes no pixel.
         cache: folder for the checksums of files that stay on disk; ``root`` itself if null.
+        full_resolution: cut random crops from the photographs as they are stored, as published for ImageNet, not from
+            what ``resize`` makes of them; and evaluate with torchvision's ``Resize`` and ``CenterCrop`` to the pixel.
+            The images stay on disk, whatever their size.
+
+    Raises:
+        ConfigError: ``full_resolution`` with ``resize: stretch``.
     """
 
     place: ClassVar[Place] = IMAGE_FOLDER
@@ -48,9 +54,13 @@ class ImageFolder(DataSource):
         test_fraction: OpenFraction = 0.2,
         in_memory_bytes: Count = 2 << 30,
         cache: str | None = None,
+        full_resolution: bool = False,
     ) -> None:
         height, width = image_size
-        self.root, self.fit = Path(root).expanduser(), Fit(height, width, resize, crop_share)
+        if full_resolution and resize != "crop":
+            raise ConfigError(f"dataset.source.resize={resize}: full_resolution keeps the proportions; allowed: crop")
+        self.root, self.full_resolution = Path(root).expanduser(), full_resolution
+        self.fit = Fit(height, width, "two_steps" if full_resolution else resize, crop_share)
         self.test_fraction, self.in_memory_bytes = test_fraction, in_memory_bytes
         self.cache = Path(cache).expanduser() if cache else self.root
 
@@ -90,7 +100,8 @@ class ImageFolder(DataSource):
 
     def _read(self, labelled: list[tuple[str, int]]) -> Split:
         names, targets = [name for name, _ in labelled], torch.tensor([label for _, label in labelled])
-        if len(names) * 3 * self.fit.height * self.fit.width <= self.in_memory_bytes:
+        size = len(names) * 3 * self.fit.height * self.fit.width
+        if size <= self.in_memory_bytes and not self.full_resolution:
             images, files = read_all(self.root, names, self.fit)
             return Split(images, targets, files)
         lazy, files = check_all(self.root, names, self.fit, self.cache)

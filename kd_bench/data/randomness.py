@@ -12,6 +12,9 @@ _GAMMA, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB1331
 
 # Streams: independent uses of randomness for one sample in one epoch. A number, once used, keeps its meaning.
 ORDER, CROP_ROW, CROP_COLUMN, FLIP, PARTNER, AREA, RATIO = 1, 2, 3, 4, 5, 6, 7
+MIXED, SHARE, WHICH, MIX_ROW, MIX_COLUMN = 11, 12, 13, 14, 15  # of a batch, by its first sample
+WINDOW = 100  # and the 39 after it: a window of the photograph as it is stored
+STEP, STEP_STRIDE = 200, 32  # the streams of a view's step number n start at STEP + n * STEP_STRIDE
 VIEW_STRIDE = 1000  # the streams of view v start at v * VIEW_STRIDE
 
 

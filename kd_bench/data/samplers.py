@@ -65,8 +65,13 @@ class EpochOrder(Sampler[Tensor]):
     def augmented(
         cls, augmentation: Augmentation, batch: Batch, seed: int, epoch: int, views: int, rotations: bool
     ) -> Batch:
-        """Return the augmented training batch, as ``Augmentation.views``."""
+        """Return the augmented training batch, uint8, as ``Augmentation.views``."""
         return augmentation.views(batch, seed, epoch, views, rotations)
+
+    @classmethod
+    def views_of(cls, size: int, views: int) -> Tensor:
+        """Return the number of the view (V, B) that each image of an augmented batch is."""
+        return torch.arange(views)[:, None].expand(views, size)
 
 
 class ClassPairs(EpochOrder):
@@ -127,6 +132,10 @@ class RepeatedHalves(EpochOrder):
         """Return the augmented batch in one view: its first half was seen in the batch before, and looks new now."""
         return augmentation.repeated_halves(batch, seed, epoch)
 
+    @classmethod
+    def views_of(cls, size: int, views: int) -> Tensor:
+        return (torch.arange(size) < size // 2).long()[None]
+
 
 SAMPLERS: dict[str, type[EpochOrder]] = {
     "plain": EpochOrder,
@@ -145,6 +154,11 @@ class Share(Sampler[Tensor]):
     def __init__(self, whole: EpochOrder, rank: int, world: int) -> None:
         self.whole, self.rank, self.world = whole, rank, world
 
+    @property
+    def epoch(self) -> int:
+        """The epoch whose batches these are."""
+        return self.whole.epoch
+
     def set_epoch(self, epoch: int) -> None:
         """Give the batches of ``epoch`` from now on."""
         self.whole.set_epoch(epoch)
@@ -158,3 +172,21 @@ class Share(Sampler[Tensor]):
             size = rows.shape[1] // self.world
             if size > 1:
                 yield rows[:, self.rank * size : (self.rank + 1) * size].flatten()
+
+
+class Dated(Sampler[tuple[int, Tensor]]):
+    """Batches with their epoch, for workers that have to know it."""
+
+    def __init__(self, order: EpochOrder | Share) -> None:
+        self.order = order
+
+    def set_epoch(self, epoch: int) -> None:
+        """Give the batches of ``epoch`` from now on."""
+        self.order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        epoch = self.order.epoch
+        return ((epoch, index) for index in self.order)

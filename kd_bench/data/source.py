@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from kd_bench.config.characters import JOINERS, is_hidden
+from kd_bench.data.reading.decoding import Box
 from kd_bench.data.reading.preparing import few
 from kd_bench.errors import ConfigError, IntegrityError
 
@@ -30,6 +32,17 @@ class LazyImages(Protocol):
 
     def subset(self, index: Index) -> "LazyImages":
         """Return the images at ``index``, still on disk."""
+
+    @property
+    def at_full_resolution(self) -> bool:
+        """Whether random windows are cut from the images as they are stored, by ``parts``."""
+
+    def parts(self, index: Tensor, count: int, boxes: Callable[[int, int, int], list[Box]]) -> Tensor:
+        """Cut ``count`` boxes out of each image at ``index`` (B,) and scale them: uint8 (count, B, 3, H, W).
+
+        Args:
+            boxes: given the row in the batch and the image's height and width, says where they are.
+        """
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,11 @@ class Split:
     def in_memory(self) -> bool:
         """Whether the images are decoded already."""
         return isinstance(self.images, Tensor)
+
+    @property
+    def at_full_resolution(self) -> bool:
+        """Whether training crops are cut from the photographs as they are stored."""
+        return not isinstance(self.images, Tensor) and self.images.at_full_resolution
 
     def image_keys(self) -> list[bytes]:
         """Return one hash per image: of its file or of its pixels."""

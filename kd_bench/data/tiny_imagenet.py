@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kd_bench.data.presence import TINY_FOLDER, TINY_IMAGENET, TINY_PREPARED
-from kd_bench.data.reading.archives import Files, FolderFiles, ZipFiles
+from kd_bench.data.reading.archives import Files, FolderFiles, ZipFiles, open_known
 from kd_bench.data.reading.decoding import SUFFIXES, Fit, decode
 from kd_bench.data.reading.download import check_digest, fetch
 from kd_bench.data.reading.preparing import exclusive, few, in_threads, write_complete
@@ -26,6 +26,7 @@ from kd_bench.errors import IntegrityError
 SIDE = 64
 ZIP_MD5 = "md5:90528d7ca1a48142e341f4ef8d21d0de"  # not published by its authors; the value that its users check
 UNPACKED_LIMIT = 1 << 30  # bytes; the official archive unpacks to less than 300 MB
+PREPARED_LIMIT = 1 << 31  # bytes of the pixels of all images
 _FIT = Fit(SIDE, SIDE, "never")
 _WNID = re.compile(r"n\d{8}")
 Labelled = list[tuple[str, int]]
@@ -139,6 +140,7 @@ def _save(arrays: ImageArrays, path: Path) -> None:
 
 
 def _load(path: Path) -> ImageArrays:
+    open_known(path, PREPARED_LIMIT).close()
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import Count, NonNegative, PositiveInt
 from kd_bench.data.batch import Batch, DataSpec
-from kd_bench.methods.base import Method, Progress
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.losses import cross_entropy, to_smaller_size
 from kd_bench.models.features import FeatureTap, Outputs
 from kd_bench.models.pairing import compared_stages
@@ -45,6 +45,7 @@ class AT(Method):
     paper = "Zagoruyko & Komodakis 2017, arXiv:1612.03928"
     family = "features"
     reads = ("logits", "embedding", "stages")
+    requires = Requirements(soft_targets=True)
     tuned_on_32x32 = MappingProxyType({"at_weight": 1000.0})  # the mean over fewer positions is larger
 
     def __init__(self, ce_weight: NonNegative, at_weight: NonNegative, power: PositiveInt, skip_stages: Count) -> None:
@@ -56,5 +57,5 @@ class AT(Method):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         losses = [at_loss(student.stages[i], teacher.stages[j], self.power) for i, j in self.pairs]
-        ce = cross_entropy(student.logits, batch.targets)
+        ce = cross_entropy(student.logits, batch.labels)
         return {"ce": self.ce_weight * ce, "at": self.at_weight * sum(losses[1:], start=losses[0])}

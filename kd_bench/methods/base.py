@@ -142,6 +142,11 @@ class Method(nn.Module):
         taught = None if teacher is None else teacher(images)
         return student(images), taught
 
+    @property
+    def chooses_images(self) -> bool:
+        """Whether the method makes the images that a network sees, in ``observe``."""
+        return type(self).observe is not Method.observe
+
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         """Return weighted named scalar terms, whose sum is the loss."""
         raise NotImplementedError

@@ -28,7 +28,7 @@ class BornAgain(Method):
     paper = "Furlanello et al. 2018, arXiv:1805.04770"
     family = "self-distillation"
     reads = ("logits",)
-    requires = Requirements(teacher="own")
+    requires = Requirements(soft_targets=True, teacher="own")
 
     def __init__(self, soft_weight: NonNegative, ce_weight: NonNegative) -> None:
         super().__init__()
@@ -36,5 +36,5 @@ class BornAgain(Method):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         soft = born_again_loss(student.logits, teacher.logits)
-        ce = cross_entropy(student.logits, batch.targets)
+        ce = cross_entropy(student.logits, batch.labels)
         return {"ce": self.ce_weight * ce, "soft": self.soft_weight * soft}

@@ -63,7 +63,7 @@ class Combined(Method):
         self.making_teacher = [
             m for m in terms.values() if m.assistants or type(m).teacher_decay is not Method.teacher_decay
         ]
-        self.observing = [m for m in terms.values() if type(m).observe is not Method.observe]
+        self.observing = [m for m in terms.values() if m.chooses_images]
         if max(map(len, (self.pretraining, self.predicting, self.making_teacher, self.observing))) > 1:
             raise ConfigError(
                 "method.terms: at most one method may pretrain, one change the prediction, one make its teacher, and "
@@ -71,6 +71,10 @@ class Combined(Method):
             )
         self.assistants = self.making_teacher[0].assistants if self.making_teacher else ()
         self.pretrain_epochs = sum(m.pretrain_epochs for m in self.pretraining)
+
+    @property
+    def chooses_images(self) -> bool:
+        return bool(self.observing)
 
     def _methods(self) -> dict[str, Method]:
         return {name: method for name, method in self.terms.items() if isinstance(method, Method)}

@@ -60,7 +60,7 @@ class CTKD(Method):
         self.ce_weight, self.kd_weight, self.reversal_epochs = ce_weight, kd_weight, reversal_epochs
         self.temperature_start, self.temperature_range = temperature_start, temperature_range
         self.standardize_logits = standardize_logits
-        self.requires = Requirements(min_classes=3 if standardize_logits else 2)  # see logit_pair
+        self.requires = Requirements(soft_targets=True, min_classes=3 if standardize_logits else 2)  # see logit_pair
         self.temperature_parameter = nn.Parameter(torch.ones(()))
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
@@ -70,4 +70,4 @@ class CTKD(Method):
         )
         student_logits, teacher_logits = logit_pair(student.logits, teacher.logits, self.standardize_logits)
         kd = kd_loss(student_logits, teacher_logits, temperature)
-        return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets), "kd": self.kd_weight * kd}
+        return {"ce": self.ce_weight * cross_entropy(student.logits, batch.labels), "kd": self.kd_weight * kd}

@@ -28,7 +28,7 @@ class DeiTHard(Method):
     paper = "Touvron et al. 2021, arXiv:2012.12877"
     family = "logits"
     reads = ("logits",)
-    requires = Requirements(student_has=("two heads",))
+    requires = Requirements(soft_targets=True, student_has=("two heads",))
 
     def __init__(self, ce_weight: NonNegative, hard_weight: NonNegative) -> None:
         super().__init__()
@@ -37,6 +37,6 @@ class DeiTHard(Method):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         class_head, distillation_head = two_heads(student)
         return {
-            "ce": self.ce_weight * cross_entropy(class_head, batch.targets),
+            "ce": self.ce_weight * cross_entropy(class_head, batch.labels),
             "hard": self.hard_weight * hard_label_loss(distillation_head, teacher.logits),
         }

@@ -30,7 +30,7 @@ class DeiTSoft(Method):
     paper = "Touvron et al. 2021, arXiv:2012.12877"
     family = "logits"
     reads = ("logits",)
-    requires = Requirements(student_has=("two heads",))
+    requires = Requirements(soft_targets=True, student_has=("two heads",))
 
     def __init__(self, ce_weight: NonNegative, kd_weight: NonNegative, temperature: Positive) -> None:
         super().__init__()
@@ -39,6 +39,6 @@ class DeiTSoft(Method):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         class_head, distillation_head = two_heads(student)
         return {
-            "ce": self.ce_weight * cross_entropy(class_head, batch.targets),
+            "ce": self.ce_weight * cross_entropy(class_head, batch.labels),
             "kd": self.kd_weight * deit_soft_loss(distillation_head, teacher.logits, self.temperature),
         }

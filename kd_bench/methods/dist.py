@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative, Positive
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import Outputs
 
@@ -48,6 +48,7 @@ class DIST(Method):
     paper = "Huang et al. 2022, arXiv:2205.10536"
     family = "logits"
     reads = ("logits",)
+    requires = Requirements(soft_targets=True)
 
     def __init__(
         self, ce_weight: NonNegative, inter_weight: NonNegative, intra_weight: NonNegative, temperature: Positive
@@ -59,7 +60,7 @@ class DIST(Method):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         inter_class, intra_class = dist_losses(student.logits, teacher.logits, self.temperature)
         return {
-            "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
+            "ce": self.ce_weight * cross_entropy(student.logits, batch.labels),
             "inter_class": self.inter_weight * inter_class,
             "intra_class": self.intra_weight * intra_class,
         }

@@ -20,7 +20,7 @@ class DML(Method):
 
     paper = "Zhang et al. 2018, arXiv:1706.00384"
     family = "online"
-    requires = Requirements(teacher="trained")
+    requires = Requirements(soft_targets=True, teacher="trained")
 
     def __init__(self, ce_weight: NonNegative, mutual_weight: NonNegative, temperature: Positive) -> None:
         super().__init__()
@@ -28,8 +28,8 @@ class DML(Method):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         return {
-            "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
+            "ce": self.ce_weight * cross_entropy(student.logits, batch.labels),
             "mutual": self.mutual_weight * peer_loss(student.logits, teacher.logits, self.temperature),
-            "peer_ce": self.ce_weight * cross_entropy(teacher.logits, batch.targets),
+            "peer_ce": self.ce_weight * cross_entropy(teacher.logits, batch.labels),
             "peer_mutual": self.mutual_weight * peer_loss(teacher.logits, student.logits, self.temperature),
         }

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from kd_bench.config.ranges import Positive
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.kd import kd_loss
 from kd_bench.models.features import Outputs
 
@@ -24,6 +24,7 @@ class FunctionMatching(Method):
     paper = "Beyer et al. 2022, arXiv:2106.05237"
     family = "logits"
     reads = ("logits",)
+    requires = Requirements(soft_targets=True)
 
     def __init__(self, temperature: Positive) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from kd_bench.config.ranges import NonNegative
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import Outputs
 
@@ -29,6 +29,7 @@ class HardLabelKD(Method):
     paper = "Touvron et al. 2021, arXiv:2012.12877"
     family = "logits"
     reads = ("logits",)
+    requires = Requirements(soft_targets=True)
 
     def __init__(self, ce_weight: NonNegative, hard_weight: NonNegative) -> None:
         super().__init__()
@@ -36,4 +37,4 @@ class HardLabelKD(Method):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         hard = hard_label_loss(student.logits, teacher.logits)
-        return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets), "hard": self.hard_weight * hard}
+        return {"ce": self.ce_weight * cross_entropy(student.logits, batch.labels), "hard": self.hard_weight * hard}

@@ -51,9 +51,9 @@ class KD(Method):
         super().__init__()
         self.ce_weight, self.kd_weight, self.temperature = ce_weight, kd_weight, temperature
         self.standardize_logits = standardize_logits
-        self.requires = Requirements(min_classes=3 if standardize_logits else 2)  # see logit_pair
+        self.requires = Requirements(soft_targets=True, min_classes=3 if standardize_logits else 2)  # see logit_pair
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         student_logits, teacher_logits = logit_pair(student.logits, teacher.logits, self.standardize_logits)
         kd = kd_loss(student_logits, teacher_logits, self.temperature)
-        return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets), "kd": self.kd_weight * kd}
+        return {"ce": self.ce_weight * cross_entropy(student.logits, batch.labels), "kd": self.kd_weight * kd}

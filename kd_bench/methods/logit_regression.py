@@ -4,7 +4,7 @@ from torch import Tensor
 
 from kd_bench.config.ranges import NonNegative
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import Outputs
 
@@ -26,6 +26,7 @@ class LogitRegression(Method):
     paper = "Ba & Caruana 2014, arXiv:1312.6184"
     family = "logits"
     reads = ("logits",)
+    requires = Requirements(soft_targets=True)
 
     def __init__(self, ce_weight: NonNegative, regression_weight: NonNegative) -> None:
         super().__init__()
@@ -34,6 +35,6 @@ class LogitRegression(Method):
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         regression = logit_regression_loss(student.logits, teacher.logits)
         return {
-            "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
+            "ce": self.ce_weight * cross_entropy(student.logits, batch.labels),
             "regression": self.regression_weight * regression,
         }

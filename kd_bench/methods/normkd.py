@@ -51,7 +51,7 @@ class NormKD(Method):
     paper = "Chi et al. 2023, arXiv:2308.00520"
     family = "logits"
     reads = ("logits",)
-    requires = Requirements(min_classes=3)
+    requires = Requirements(soft_targets=True, min_classes=3)
 
     def __init__(self, ce_weight: NonNegative, kd_weight: NonNegative, temperature_norm: Positive) -> None:
         super().__init__()
@@ -59,4 +59,4 @@ class NormKD(Method):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         kd = normkd_loss(student.logits, teacher.logits, self.temperature_norm)
-        return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets), "kd": self.kd_weight * kd}
+        return {"ce": self.ce_weight * cross_entropy(student.logits, batch.labels), "kd": self.kd_weight * kd}

@@ -13,7 +13,7 @@ class Scratch(Method):
 
     paper = "no distillation"
     family = "baseline"
-    requires = Requirements(teacher="none")
+    requires = Requirements(soft_targets=True, teacher="none")
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        return {"ce": cross_entropy(student.logits, batch.targets)}
+        return {"ce": cross_entropy(student.logits, batch.labels)}

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.losses import cross_entropy, gram_matrix
 from kd_bench.models.features import Outputs
 
@@ -31,6 +31,7 @@ class SP(Method):
     paper = "Tung & Mori 2019, arXiv:1907.09682"
     family = "relations"
     reads = ("logits", "embedding", "stages")
+    requires = Requirements(soft_targets=True)
 
     def __init__(self, ce_weight: NonNegative, sp_weight: NonNegative) -> None:
         super().__init__()
@@ -38,5 +39,5 @@ class SP(Method):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         loss = sp_loss(student.stages[-1], teacher.stages[-1])
-        ce = cross_entropy(student.logits, batch.targets)
+        ce = cross_entropy(student.logits, batch.labels)
         return {"ce": self.ce_weight * ce, "sp": self.sp_weight * loss}

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from kd_bench.config.ranges import NonNegative, Positive, PositiveInt
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.kd import kd_loss
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import Outputs
@@ -46,6 +46,7 @@ class TeKAP(Method):
     paper = "Hossain et al. 2025, ICLR"
     family = "logits"
     reads = ("logits",)
+    requires = Requirements(soft_targets=True)
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class TeKAP(Method):
         logits, shares = (student.logits, teacher.logits), (self.teacher_share, self.noise_share)
         augmented = augmented_teachers_loss(*logits, self.noise(teacher.logits), *shares, self.temperature)
         return {
-            "ce": self.ce_weight * cross_entropy(student.logits, batch.targets),
+            "ce": self.ce_weight * cross_entropy(student.logits, batch.labels),
             "kd": self.kd_weight * kd_loss(*logits, self.temperature),
             "augmented": self.kd_weight * self.augmented_weight * augmented,
         }

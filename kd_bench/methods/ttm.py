@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative, PositiveFraction
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.models.features import Outputs
 
@@ -34,6 +34,7 @@ class TTM(Method):
     paper = "Zheng & Yang 2024, arXiv:2402.11148"
     family = "logits"
     reads = ("logits",)
+    requires = Requirements(soft_targets=True)
 
     def __init__(self, ce_weight: NonNegative, ttm_weight: NonNegative, exponent: PositiveFraction) -> None:
         super().__init__()
@@ -41,4 +42,4 @@ class TTM(Method):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         ttm = ttm_divergences(student.logits, teacher.logits, self.exponent).mean()
-        return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets), "ttm": self.ttm_weight * ttm}
+        return {"ce": self.ce_weight * cross_entropy(student.logits, batch.labels), "ttm": self.ttm_weight * ttm}

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from kd_bench.config.ranges import NonNegative, PositiveFraction
 from kd_bench.data.batch import Batch
-from kd_bench.methods.base import Method, Progress
+from kd_bench.methods.base import Method, Progress, Requirements
 from kd_bench.methods.losses import cross_entropy
 from kd_bench.methods.ttm import ttm_divergences
 from kd_bench.models.features import Outputs
@@ -33,6 +33,7 @@ class WTTM(Method):
     paper = "Zheng & Yang 2024, arXiv:2402.11148"
     family = "logits"
     reads = ("logits",)
+    requires = Requirements(soft_targets=True)
 
     def __init__(self, ce_weight: NonNegative, wttm_weight: NonNegative, exponent: PositiveFraction) -> None:
         super().__init__()
@@ -40,4 +41,4 @@ class WTTM(Method):
 
     def forward(self, student: Outputs, teacher: Outputs, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         wttm = wttm_loss(student.logits, teacher.logits, self.exponent)
-        return {"ce": self.ce_weight * cross_entropy(student.logits, batch.targets), "wttm": self.wttm_weight * wttm}
+        return {"ce": self.ce_weight * cross_entropy(student.logits, batch.labels), "wttm": self.wttm_weight * wttm}

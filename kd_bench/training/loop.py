@@ -13,11 +13,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
-from kd_bench.config.schema import TrainerConfig
+from kd_bench.config.schema import RecipeConfig, TrainerConfig
 from kd_bench.data.datamodule import ImageDataModule
+from kd_bench.errors import Diverged, IntegrityError
 from kd_bench.training.checkpoints import AtomicCheckpointIO, check_space, checkpoint_stem, latest_checkpoint
 from kd_bench.training.module import DistillationModule
 from kd_bench.training.processes import ALONE, Place, strategy
+from kd_bench.training.stopping import TimeLimit, profiler, requested, with_trackers
 from kd_bench.training.trackers import Guarded
 
 HEARTBEAT_SECONDS = 2.0
@@ -43,9 +45,10 @@ class EpochCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, DistillationModule)
         done = trainer.current_epoch + 1
-        if done % self._every == 0 or done == trainer.max_epochs:
+        last = done == trainer.max_epochs or trainer.should_stop
+        if done % self._every == 0 or last:
             trainer.save_checkpoint(checkpoint_stem(self._directory, self._stage, done))
-        if time.monotonic() - self._last > HEARTBEAT_SECONDS or done == trainer.max_epochs:
+        if time.monotonic() - self._last > HEARTBEAT_SECONDS or last:
             self._last = time.monotonic()
             self._alive(pl_module.earlier_epochs + done)
 
@@ -68,7 +71,7 @@ class KeepSignals(Callback):
 def fit(
     module: DistillationModule,
     data: ImageDataModule,
-    epochs: int,
+    recipe: RecipeConfig,
     config: TrainerConfig,
     directory: Path,
     trackers: list[Guarded],
@@ -87,31 +90,50 @@ def fit(
     """
     data.rank, data.world = place.rank, place.world
     found = latest_checkpoint(directory)
+    checkpoints = AtomicCheckpointIO(config.checkpoint_seconds)
+    limit = [TimeLimit(config.max_time)] if config.max_time and not place.rank else []
     if found is None:
         check_space(directory, module.state_dict().values())
     for stage in (PRETRAINING, TRAINING):
-        stage_epochs = epochs if stage == TRAINING else module.method.pretrain_epochs
+        stage_epochs = recipe.epochs if stage == TRAINING else module.method.pretrain_epochs
         if not stage_epochs or (found and stage < found.stage):
             continue
         module.pretraining = stage == PRETRAINING
         module.earlier_epochs = data.epoch_offset = 0 if module.pretraining else module.method.pretrain_epochs
         every = EpochCheckpoint(directory, stage, config.checkpoint_every_n_epochs, alive)
-        trainer = _trainer(
-            config, stage_epochs, directory, trackers, [*(c for make in callbacks for c in make()), every], place
-        )
+        asked = [] if place.rank else with_trackers(requested(config, module.pretraining), trackers)
+        own = [*limit, *(c for make in callbacks for c in make()), *asked, every]
+        trainer = _trainer(config, recipe, stage_epochs, directory, trackers, own, checkpoints, place)
         resumed = found if found and stage == found.stage else None
         data.first_epoch = resumed.epochs if resumed else 0
-        with quiet_lightning():
-            trainer.fit(module, datamodule=data, ckpt_path=resumed.path if resumed else None)
+        try:
+            with quiet_lightning():
+                trainer.fit(module, datamodule=data, ckpt_path=resumed.path if resumed else None)
+        except BaseException as error:
+            checkpoints.write_held()
+            if isinstance(error, Diverged):
+                raise _with_step(error, module, directory) from error
+            raise
         module.earlier_steps += trainer.global_step
+    module.finish()
+
+
+def _with_step(error: Diverged, module: DistillationModule, directory: Path) -> Diverged:
+    """Keep the step at which a run has diverged, and say where it is or why there is none."""
+    try:
+        return Diverged(f"{error}; batch, weights and seeds: {module.keep_step(directory)}")
+    except IntegrityError as full:
+        return Diverged(f"{error}; {full}")
 
 
 def _trainer(
     config: TrainerConfig,
+    recipe: RecipeConfig,
     epochs: int,
     directory: Path,
     trackers: list[Guarded],
     callbacks: list[Callback],
+    checkpoints: AtomicCheckpointIO,
     place: Place,
 ) -> pl.Trainer:
     with quiet_lightning():
@@ -121,9 +143,13 @@ def _trainer(
             strategy=strategy(place, config.accelerator),
             precision=config.precision,
             max_epochs=epochs,
+            accumulate_grad_batches=recipe.accumulate or 1,
+            gradient_clip_val=recipe.clip_norm or recipe.clip_value,
+            gradient_clip_algorithm="value" if recipe.clip_value else "norm",
+            profiler=profiler(config, directory) if not place.rank else None,
             logger=trackers or False,
             callbacks=[KeepSignals(), *callbacks],
-            plugins=[AtomicCheckpointIO()],
+            plugins=[checkpoints],
             default_root_dir=directory,
             log_every_n_steps=config.log_every_n_steps,
             enable_progress_bar=any(isinstance(c, pl.callbacks.ProgressBar) for c in callbacks),

@@ -3,16 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from kd_bench.config.schema import DatasetConfig, MemberConfig, RecipeConfig, RunConfig, TrainerConfig
+from kd_bench.config.schema import DatasetConfig, MemberConfig, RunConfig, TrainerConfig
 from kd_bench.data.batch import DataSpec
 from kd_bench.data.randomness import derive_seed
 from kd_bench.data.samplers import SAMPLERS
@@ -20,12 +17,14 @@ from kd_bench.errors import ConfigError
 from kd_bench.methods.base import Method, given_teacher
 from kd_bench.models.ensemble import Ensemble, taps_of
 from kd_bench.models.factory import create_tap
-from kd_bench.models.features import FeatureTap, paired_stages
+from kd_bench.models.features import ABILITIES, FeatureTap, paired_stages
 from kd_bench.models.weights import load_strictly, read_weights
 from kd_bench.results.records.directory import HEAD_FILE, WEIGHTS_FILE
 from kd_bench.training.module import ADAPTERS, COMPANION, INITIALISATION, DistillationModule
+from kd_bench.training.optimization import WeightAverage, check_recipe, optimizer_maker, schedule_of
+from kd_bench.training.stopping import requested
 from kd_bench.training.teacher_kinds import TEACHER_KINDS, Networks, TeacherKind
-from kd_bench.training.teachers import TeacherWeights
+from kd_bench.training.teachers import Teacher, TeacherWeights
 
 SMALL_IMAGE = 16  # pixels; weights that were tuned on 32x32 images do harm below
 
@@ -85,11 +84,13 @@ def build(
     pair = Pair(spec, student, teacher, previous, source, method, generation)
     if method.requires.pre_activations:
         _check_pre_activations(config, pair)
+    _check_abilities(config, pair)
     student.stage_pairs = _stage_pairs(config, pair)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(config.seed, ADAPTERS, generation))
         method.build_adapters(student, given_teacher(method, source), spec)
     check_recipe(config.recipe)
+    requested(config.trainer)
     return pair
 
 
@@ -101,16 +102,27 @@ def make_module(config: RunConfig, pair: Pair) -> DistillationModule:
         pair.student,
         pair.method,
         teacher,
-        _optimizer(recipe),
-        _scheduler(recipe),
+        optimizer_maker(recipe, [tap.network for tap in _trained(pair, teacher)]),
+        schedule_of(recipe),
         config.seed,
         config.trainer.log_every_n_steps,
+        WeightAverage(recipe.ema_decay) if recipe.ema_decay else None,
+        recipe.label_smoothing,
     )
+    if config.trainer.compile in ("teacher", "both") and teacher is not None:
+        teacher.tap.compile()
+    if config.trainer.compile in ("student", "both"):
+        module.compile_student()
     if config.trainer.channels_last:
         for network in (module.student, teacher):
             if network is not None:
                 network.to(memory_format=torch.channels_last)
     return module
+
+
+def _trained(pair: Pair, teacher: Teacher | None) -> list[FeatureTap]:
+    """List the networks whose parameters the optimizer may get."""
+    return [pair.student, *([teacher.tap] if teacher is not None and teacher.changes else [])]
 
 
 def notes(config: RunConfig, pair: Pair) -> list[str]:
@@ -212,6 +224,19 @@ def _check_requirements(config: RunConfig, method: Method, spec: DataSpec) -> No
     height, width = spec.image_size
     if requires.rotations and height != width:
         raise ConfigError(f"method={name} turns images by 90 degrees: dataset.image_size={height}x{width} is no square")
+    augmentation = config.recipe.augmentation
+    if augmentation.mixing is not None and not requires.soft_targets:
+        raise ConfigError(
+            f"method={name} reads hard labels, which mixed images lack: recipe.augmentation.mixing should be null"
+        )
+    if config.recipe.label_smoothing and not requires.soft_targets:
+        raise ConfigError(
+            f"method={name} reads hard labels, which cannot be smoothed: recipe.label_smoothing should be null"
+        )
+    if augmentation.teacher_steps is not None and method.chooses_images:
+        raise ConfigError(
+            f"method={name} chooses what the networks see: recipe.augmentation.teacher_steps should be null"
+        )
     divisor, batch_size = SAMPLERS[requires.sampler].divisor, config.recipe.batch_size
     if batch_size % divisor:
         raise ConfigError(f"method={name} needs a recipe.batch_size that {divisor} divides, not {batch_size}")
@@ -242,6 +267,19 @@ def _check_pre_activations(config: RunConfig, pair: Pair) -> None:
         )
 
 
+def _check_abilities(config: RunConfig, pair: Pair) -> None:
+    requires = pair.method.requires
+    for role, tap, wanted in (
+        ("student", pair.student, requires.student_has),
+        ("teacher", pair.source, requires.teacher_has),
+    ):
+        lacking = [ABILITIES[ability] for ability in wanted if tap is not None and ability not in tap.abilities]
+        if tap is not None and lacking:
+            raise ConfigError(
+                f"method={config.names.method} needs a {role} with {'; and '.join(lacking)}: {tap.name} has none"
+            )
+
+
 def check_device(trainer: TrainerConfig) -> None:
     """Raise ConfigError unless this machine has the device, and the device the precision."""
     if trainer.accelerator == "gpu" and not torch.cuda.is_available():
@@ -250,55 +288,6 @@ def check_device(trainer: TrainerConfig) -> None:
         raise ConfigError(f"trainer.devices={trainer.devices}: torch finds {torch.cuda.device_count()} GPUs here")
     if trainer.accelerator == "cpu" and trainer.precision == "16-mixed":
         raise ConfigError("trainer.precision='16-mixed': needs a GPU; a CPU has 32-true and bf16-mixed")
-
-
-def check_recipe(recipe: RecipeConfig) -> None:
-    """Run the optimizer and the whole schedule once, on a single number, to hear what they say of their values.
-
-    Raises:
-        ConfigError: one of them refuses its values.
-    """
-    make_optimizer, make_scheduler = _optimizer(recipe), _scheduler(recipe)
-    try:
-        optimizer = make_optimizer([nn.Parameter(torch.zeros(1))])
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise ConfigError(f"recipe.optimizer: {_last_cause(error)}") from error
-    if optimizer.param_groups[0]["lr"] == 0:
-        raise ConfigError("recipe.optimizer.lr=0: should be greater than 0")
-    if make_scheduler is None:
-        return
-    try:
-        scheduler = make_scheduler(optimizer)
-        if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
-            raise ConfigError("recipe.scheduler._target_: needs a schedule that steps by epoch and watches no metric")
-        for _ in range(recipe.epochs):
-            optimizer.step(lambda: 0.0)  # a closure, for optimizers that want one
-            scheduler.step()
-    except (ValueError, TypeError, ArithmeticError) as error:
-        raise ConfigError(f"recipe.scheduler: {_last_cause(error)}") from error
-
-
-def _last_cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).splitlines()[0]
-
-
-def _optimizer(recipe: RecipeConfig) -> Callable[[Any], Optimizer]:
-    target, arguments = target_of(recipe.optimizer)
-    return lambda parameters: target(parameters, **arguments)
-
-
-def _scheduler(recipe: RecipeConfig) -> Callable[[Optimizer], LRScheduler] | None:
-    if recipe.scheduler is None:
-        return None
-    target, arguments = target_of(recipe.scheduler)
-    return lambda optimizer: target(optimizer, **arguments)
-
-
-def target_of(node: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Return the callable that a checked node names, and its arguments."""
-    return get_object(node["_target_"]), {name: value for name, value in node.items() if name != "_target_"}
 
 
 def load_student(pair: Pair, directory: Path) -> None:

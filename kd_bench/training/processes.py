@@ -21,10 +21,12 @@ import torch.distributed
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
-from kd_bench.errors import KDBenchError
-from kd_bench.training.signals import STOPPING
+from kd_bench.errors import Interrupted, KDBenchError, Preempted
+from kd_bench.training.signals import STOPPING, end_with_parent
 
 SECONDS_TO_TELL = 5.0  # that the end of another process may take to be noticed
+SECONDS_TO_STOP = 5.0  # after a signal, before the other processes are killed
+SECONDS_TO_LEAVE = 20.0  # after that, before this one leaves without a word
 
 
 class Place(NamedTuple):
@@ -107,11 +109,16 @@ def together(world: int, work: Work, *arguments: Any) -> Iterator[Place]:
         return
     port = _free_port()
     members = [_start(Place(rank, world, port), work, arguments) for rank in range(1, world)]
+    with _stops_without(members):
+        yield from _shared(members, Place(0, world, port))
+
+
+def _shared(members: list[_Member], place: Place) -> Iterator[Place]:
     try:
         for member in members:
             if (failure := _hear(member)) is not None:
                 raise failure
-        yield Place(0, world, port)
+        yield place
     except Exception as error:
         raise _cause(members, error) from error
     finally:
@@ -121,6 +128,42 @@ def together(world: int, work: Work, *arguments: Any) -> Iterator[Place]:
             member.connection.close()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+@contextmanager
+def _stops_without(members: list[_Member]) -> Iterator[None]:
+    """See to it that a signal ends the block even if another process does not answer, because it is stopped or hangs.
+
+    What waits for it in a collective operation runs no handler of Python's. Its end ends the operation, and then the
+    handler runs; if not, this process leaves, and the run can be resumed as after a kill.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers, written = socket.socketpair()
+    written.setblocking(False)
+    ended = threading.Event()
+    before = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(numbers, ended, members), daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+        signal.set_wakeup_fd(before)
+        written.close()
+
+
+def _watch(numbers: socket.socket, ended: threading.Event, members: list[_Member]) -> None:
+    """Wait for a signal that stops, by its number, and then for the end of what it stops."""
+    with numbers:
+        while (number := numbers.recv(1)) and number[0] not in STOPPING:
+            pass
+    if not number or ended.wait(SECONDS_TO_STOP):
+        return
+    for member in members:
+        member.process.kill()
+    if not ended.wait(SECONDS_TO_LEAVE):
+        os._exit((Interrupted if number[0] == signal.SIGINT else Preempted).exit_code)
 
 
 def _free_port() -> int:
@@ -141,6 +184,7 @@ def _start(place: Place, work: Work, arguments: tuple[Any, ...]) -> _Member:
 
 def _take_part(connection: Connection, place: Place, work: Work, arguments: tuple[Any, ...]) -> None:
     """Take part from another process: say that it is ready, or why it is not, and then work."""
+    end_with_parent()
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)  # process 0 decides when to stop
     threading.Thread(target=_leave_with, args=(connection,), daemon=True).start()

@@ -33,8 +33,9 @@ class Teacher(nn.Module):
         super().__init__()
         self.tap = tap
 
-    def forward(self, images: Tensor) -> Outputs:
-        outputs: Outputs = self.tap(images)
+    def forward(self, images: Tensor, kept: Tensor | None = None) -> Outputs:
+        """Run the network on ``images``, or on the tokens ``kept`` (B, N) of each alone: see ``FeatureTap.forward``."""
+        outputs: Outputs = self.tap(images) if kept is None else self.tap(images, kept=kept)
         return outputs
 
     def after_step(self, student: FeatureTap, method: Method, progress: Progress) -> None:
@@ -62,8 +63,8 @@ class FrozenTeacher(Teacher):
         return self
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Outputs:
-        return super().forward(images)
+    def forward(self, images: Tensor, kept: Tensor | None = None) -> Outputs:
+        return super().forward(images, kept)
 
 
 class MovingAverage(FrozenTeacher):
@@ -181,7 +182,7 @@ def _as_recorded(key: str, network: MemberConfig | TeacherConfig, config: RunCon
     given = {name: getattr(network, name) for name in NetworkConfig.model_fields}
     given = {name: value for name, value in given.items() if value != getattr(unset, name)}
     for name, value in {"name": network.name, **given}.items():
-        if recorded[name] not in (None, value):
+        if recorded.get(name) not in (None, value):
             raise ConfigError(
                 f"{key}.{name}={value}: run {checkpoint} was trained with {recorded[name]}; "
                 + (f"{key}.name={recorded[name]}" if name == "name" else "leave it out to take that of the run")
@@ -194,7 +195,8 @@ def _network_of(record: Record, config: RunConfig) -> dict[str, Any]:
     node, data, here = record.config.get("student", {}), record.config.get("dataset", {}), config.dataset
     network = NetworkConfig.model_validate({name: node[name] for name in NetworkConfig.model_fields if name in node})
     recorded = {"name": record.student.name, **network.model_dump()}
-    for name in () if network.pretrained else ("mean", "std"):  # those of the data set, where it has others by now
+    # Those of the data set, where it has others by now.
+    for name in () if network.starts_elsewhere else ("mean", "std"):
         if recorded[name] is None and data.get(name) != getattr(here, name):
             recorded[name] = data.get(name)
     if recorded["input_size"] is None and record.dataset.image_size != here.image_size:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from kd_bench.data.augmentation import Augmentation, as_float, horizontal_flip, random_crop, resized_crop
+from kd_bench.data.augmentation import Augmentation, as_float, floats
 from kd_bench.data.batch import Batch
+from kd_bench.data.steps import horizontal_flip, random_crop, resized_crop
 
 BOTH = Augmentation(crop_padding=2, horizontal_flip=True)
 
@@ -108,8 +109,8 @@ def test_no_augmentation_returns_the_images():
 
 def test_views_are_stacked_augmentations_as_floats():
     batch = Batch(pictures(6), torch.arange(6), torch.arange(6))
-    single = BOTH.views(batch, seed=1, epoch=2, views=1)
-    double = BOTH.views(batch, seed=1, epoch=2, views=2)
+    single = floats(BOTH.views(batch, seed=1, epoch=2, views=1))
+    double = floats(BOTH.views(batch, seed=1, epoch=2, views=2))
     assert single.images.shape == (6, 3, 8, 8)
     assert double.images.shape == (2, 6, 3, 8, 8)
     assert single.images.dtype == double.images.dtype == torch.float32
@@ -131,8 +132,8 @@ def test_as_float_divides_by_255():
 
 def test_rotations_are_quarter_turns_of_each_augmented_image():
     batch = Batch(pictures(6), torch.arange(6), torch.arange(6))
-    plain = BOTH.views(batch, seed=1, epoch=2, views=1)
-    turned = BOTH.views(batch, seed=1, epoch=2, views=1, rotations=True)
+    plain = floats(BOTH.views(batch, seed=1, epoch=2, views=1))
+    turned = floats(BOTH.views(batch, seed=1, epoch=2, views=1, rotations=True))
     assert turned.images.shape == (4, 6, 3, 8, 8)
     assert turned.images.dtype == torch.float32
     for quarters in range(4):
@@ -147,7 +148,8 @@ def test_a_quarter_turn_goes_against_the_clock():
     """What is at the right end of the top row comes to the left end."""
     image = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
     image[..., 0, 1] = 255
-    turned = Augmentation().views(Batch(image, torch.zeros(1), torch.zeros(1, dtype=torch.int64)), 0, 0, 1, True)
+    batch = Batch(image, torch.zeros(1), torch.zeros(1, dtype=torch.int64))
+    turned = floats(Augmentation().views(batch, 0, 0, 1, True))
     found = [turned.images[quarters, 0, 0].flatten().tolist() for quarters in range(4)]
     assert found == [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 
@@ -155,7 +157,7 @@ def test_a_quarter_turn_goes_against_the_clock():
 @pytest.mark.parametrize("size", [8, 2, 1])
 def test_the_first_half_of_a_repeated_batch_is_view_1_and_the_second_view_0(size):
     batch = Batch(pictures(size), torch.arange(size), torch.arange(100, 100 + size))
-    given = BOTH.repeated_halves(batch, seed=1, epoch=2)
+    given = floats(BOTH.repeated_halves(batch, seed=1, epoch=2))
     assert given.images.shape == (size, 3, 8, 8)
     assert given.images.dtype == torch.float32
     for sample in range(size):

@@ -1,9 +1,15 @@
 """CIFAR in the format of the official files: what they hold, and what is refused."""
 
+import gzip
 import hashlib
+import os
 import pickle
 import shutil
+import struct
 import tarfile
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -183,8 +189,8 @@ HOSTILE = {
     "object array": (lambda p: pickle.dumps({"data": np.array([{}], object)}, protocol=2), "not of bytes"),
     "floats": (lambda p: batch(data=cifar_images(20, 0).astype(np.float64)), "not of bytes"),
     "encoding": (lambda p: calling("_codecs", "encode", "x")[:-3] + b"\x8c\x03rot\x86R.", "'rot'"),
-    "truncated": (lambda p: batch()[:-100], "truncated"),
-    "empty": (lambda p: b"", "Ran out of input"),
+    "truncated": (lambda p: batch()[:-100], "not enough data"),
+    "empty": (lambda p: b"", "pickle exhausted before seeing STOP"),
     "text": (lambda p: b"<html>404</html>", "data_batch_1 is refused"),
     "no dictionary": (lambda p: python2_pickle([1, 2]), "no dictionary"),
     "no data": (lambda p: python2_pickle({b"labels": [1]}), "no images of 3x32x32"),
@@ -266,6 +272,78 @@ def test_a_damaged_archive_is_refused(tmp_path, refused, damage):
     archive.write_bytes(damage(archive.read_bytes()))
     with refused(str(archive)):
         load(Cifar10, tmp_path)
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def huge(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+
+
+STRANGE = {pipe: "it is no regular file", folder: "it is no regular file", device: "it is no regular file"}
+STRANGE[huge] = "it is larger than "
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+@pytest.mark.parametrize(
+    ("make", "name", "verify"),
+    [
+        (archived, ARCHIVES[Cifar10], True),
+        (archived, ARCHIVES[Cifar10], False),
+        (unpacked, "cifar-10-batches-py/test_batch", False),
+    ],
+)
+def test_what_is_no_file_of_a_sensible_size_is_refused_at_once(tmp_path, refused, make, name, strange, verify):
+    """Nobody waits for a pipe, reads a device to its end, or computes the checksum of a terabyte."""
+    path = make(tmp_path, Cifar10) / name
+    path.unlink()
+    strange(path)
+    with refused(f"{path} is refused: {STRANGE[strange]}"):
+        load(Cifar10, tmp_path, verify=verify)
+
+
+def test_an_archive_of_zeros_is_not_unpacked(tmp_path, refused):
+    """600 MB that take 600 kB: the size that the member announces is refused before it is read."""
+    member = tarfile.TarInfo("cifar-10-batches-py/test_batch")
+    member.size = 600 << 20
+    path = tmp_path / ARCHIVES[Cifar10]
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(member.tobuf())
+        for _ in range(600):
+            file.write(bytes(1 << 20))
+    with peak_memory() as peak, refused(str(path), "more than the 536870912 allowed"):
+        load(Cifar10, tmp_path)
+    assert peak[0] < 50 << 20
+
+
+@contextmanager
+def peak_memory() -> Iterator[list[int]]:
+    """The most bytes that Python had at a time within the block, in a list once it is left."""
+    peak: list[int] = []
+    tracemalloc.start()
+    try:
+        yield peak
+    finally:
+        peak.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+
+
+def test_a_pickle_that_makes_room_for_billions_of_values_is_refused(refused):
+    """Eleven bytes, for which the unpickler would take 34 GB and write all of it."""
+    content = pickle.PROTO + b"\x02" + pickle.NONE + pickle.LONG_BINPUT + struct.pack("<I", 2**31 - 1) + pickle.STOP
+    with refused("x is refused: it remembers a value under the number 2147483647"):
+        read_pickle(content, "x")
 
 
 def test_a_missing_file_is_named(tmp_path, refused):

@@ -5,7 +5,7 @@ from itertools import chain
 import pytest
 import torch
 
-from kd_bench.data.augmentation import Augmentation, as_float
+from kd_bench.data.augmentation import Augmentation, as_float, floats
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.data.datamodule import EVALUATION_BATCH, Batches, ImageDataModule, InOrder
 from kd_bench.data.randomness import ORDER, uniform
@@ -129,7 +129,7 @@ def test_training_batches_are_augmented_by_the_epoch_of_the_whole_run(data, view
     data.views, data.epoch_offset = views, 3
     data.trainer = FakeTrainer(training=True, current_epoch=2)
     batch = Batches(data.train)[torch.arange(10)]
-    expected = data.augmentation.views(batch, 7, 5, views)
+    expected = floats(data.augmentation.views(batch, 7, 5, views))
     assert torch.equal(data.on_after_batch_transfer(batch, 0).images, expected.images)
 
 

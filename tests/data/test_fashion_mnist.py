@@ -1,6 +1,7 @@
 """Fashion-MNIST in the format of the official files: what they hold, and what is refused."""
 
 import gzip
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -111,6 +112,25 @@ def test_a_bomb_is_refused(tmp_path, refused, monkeypatch):
     monkeypatch.setattr(fashion_mnist, "SIZE_LIMIT", 100_000)
     with refused(f"{IMAGES}.gz", "unpacks to over 100000 bytes"):
         load(place(tmp_path, {**fashion(), f"{IMAGES}.gz": packed(bytes(10_000_000))}))
+
+
+STRANGE = {
+    "pipe": (os.mkfifo, "it is no regular file"),
+    "folder": (Path.mkdir, "it is no regular file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "it is no regular file"),
+    "huge": (lambda path: (path.touch(), os.truncate(path, 1 << 40)), "it is larger than 256 MiB"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+@pytest.mark.parametrize("packed", [True, False])
+def test_what_is_no_file_of_a_sensible_size_is_refused_at_once(tmp_path, refused, packed, name):
+    make, reason = STRANGE[name]
+    path = place(tmp_path, fashion(packed)) / (f"{IMAGES}.gz" if packed else IMAGES)
+    path.unlink()
+    make(path)
+    with refused(f"{path} is refused: {reason}"):
+        load(tmp_path, verify=True)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 import torch
 
-from kd_bench.data.augmentation import Augmentation
+from kd_bench.data.augmentation import Augmentation, floats
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.data.datamodule import Batches, ImageDataModule
 from kd_bench.data.randomness import PARTNER, uniform
@@ -179,7 +179,7 @@ def test_a_batch_of_repeated_halves_is_augmented_as_such():
     )
     module.trainer, module.epoch_offset = FakeTrainer(2), 3
     batch = Batches(module.train)[torch.arange(8)]
-    expected = module.augmentation.repeated_halves(batch, 7, 5)
+    expected = floats(module.augmentation.repeated_halves(batch, 7, 5))
     assert torch.equal(module.on_after_batch_transfer(batch, 0).images, expected.images)
 
 
@@ -189,9 +189,9 @@ def test_a_repeated_sample_is_augmented_anew_and_a_new_one_as_ever():
     first, second = (module.on_after_batch_transfer(b, 0) for b in list(module.train_dataloader())[:2])
     assert torch.equal(first.index[4:], second.index[:4])
     assert not torch.equal(first.images[4:], second.images[:4])
-    plain = module.augmentation.views(Batches(module.train)[first.index], 7, 0, views=2).images
+    plain = floats(module.augmentation.views(Batches(module.train)[first.index], 7, 0, views=2)).images
     assert torch.equal(first.images[4:], plain[0, 4:])
-    again = module.augmentation.views(Batches(module.train)[second.index], 7, 0, views=2).images
+    again = floats(module.augmentation.views(Batches(module.train)[second.index], 7, 0, views=2)).images
     assert torch.equal(second.images[:4], again[1, :4])
 
 
@@ -199,7 +199,7 @@ def test_rotations_reach_the_batch():
     module = data(rotations=True)
     module.trainer = FakeTrainer(1)
     batch = Batches(module.train)[torch.arange(8)]
-    expected = module.augmentation.views(batch, 7, 1, 1, rotations=True)
+    expected = floats(module.augmentation.views(batch, 7, 1, 1, rotations=True))
     assert expected.images.shape == (4, 8, 3, 5, 5)
     assert torch.equal(module.on_after_batch_transfer(batch, 0).images, expected.images)
 

@@ -128,7 +128,7 @@ def test_methods_of_every_kind_are_shared(tmp_path, settings):
     assert sorted(record.role for record in records) == ["student", "teacher"]
 
 
-LONG = [*SMALL, "student=resnet8_cifar", *ALONE, *DDP, "recipe.epochs=30"]
+LONG = [*SMALL, "trainer.checkpoint_seconds=0", "student=resnet8_cifar", *ALONE, *DDP, "recipe.epochs=30"]
 
 
 @pytest.fixture(scope="module")
@@ -175,3 +175,31 @@ def test_when_the_first_process_ends_the_others_do(tmp_path, uninterrupted, numb
     (folder,) = tmp_path.glob("runs/*")
     assert read_state(folder).state == state
     assert resumed(tmp_path, uninterrupted)
+
+
+@slow
+def test_a_process_that_is_stopped_does_not_hold_the_end_of_the_others(tmp_path, uninterrupted):
+    """The first one waits for it in a collective operation, which no handler of a signal interrupts."""
+    command = interrupted(tmp_path)
+    other = command.other()
+    os.kill(other, signal.SIGSTOP)
+    time.sleep(3)
+    since = time.monotonic()
+    command.process.send_signal(signal.SIGTERM)
+    code, lines = command.end()
+    assert time.monotonic() - since < 30
+    assert (code, lines) == (143, ["kd-bench: stopped by SIGTERM; the same command resumes"])
+    wait_for(lambda: process_is_gone(other))
+    (folder,) = tmp_path.glob("runs/*")
+    assert read_state(folder).state == "preempted"
+    assert resumed(tmp_path, uninterrupted)
+
+
+@slow
+def test_a_process_that_is_stopped_ends_with_the_first_one(tmp_path):
+    command = interrupted(tmp_path)
+    other = command.other()
+    os.kill(other, signal.SIGSTOP)
+    command.process.kill()
+    assert command.end()[0] == -signal.SIGKILL
+    wait_for(lambda: process_is_gone(other), 10)

@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
 from kd_bench.errors import Interrupted, Preempted
+from kd_bench.results.records.states import process_is_gone
 from kd_bench.training.signals import stop_signals
 
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -95,3 +98,26 @@ def test_a_second_signal_kills_at_once(first, second):
         assert process.stdout.readline() == ("Interrupted\n" if first == signal.SIGINT else "Preempted\n")
         process.send_signal(second)
         assert process.wait(timeout=10) == -second
+
+
+STOPPED = """
+import os, signal
+from kd_bench.training.signals import end_with_parent
+end_with_parent()
+print(os.getpid(), flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux' kernel does that")
+def test_a_process_ends_with_its_parent_even_if_it_is_stopped():
+    with subprocess.Popen([sys.executable, "-c", PARENT, STOPPED], stdout=subprocess.PIPE, text=True) as parent:
+        child = int(parent.stdout.readline())
+        while "(stopped)" not in Path(f"/proc/{child}/status").read_text():
+            time.sleep(0.01)
+        parent.kill()
+    limit = time.monotonic() + 10
+    while not process_is_gone(child) and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert process_is_gone(child)

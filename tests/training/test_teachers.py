@@ -15,7 +15,7 @@ from support.taps import make_tap
 from torch import nn
 
 from kd_bench.config.check import check
-from kd_bench.config.schema import MemberConfig, TeacherConfig, TrainerConfig
+from kd_bench.config.schema import MemberConfig, RecipeConfig, TeacherConfig, TrainerConfig
 from kd_bench.data.augmentation import Augmentation
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.data.datamodule import ImageDataModule
@@ -204,7 +204,15 @@ TRAINER = TrainerConfig(
 
 def fitted(module: DistillationModule, directory: Path, *callbacks: Callback, epochs: int = 2) -> DistillationModule:
     directory.mkdir(exist_ok=True)
-    fit(module, small_data(), epochs, TRAINER, directory, [], [lambda: list(callbacks)], lambda epoch: None)
+    recipe = RecipeConfig(
+        epochs=epochs,
+        batch_size=10,
+        optimizer={},
+        scheduler=None,
+        augmentation={"crop_padding": 0, "horizontal_flip": False, "resized_crop": None},
+        selection="last",
+    )
+    fit(module, small_data(), recipe, TRAINER, directory, [], [lambda: list(callbacks)], lambda epoch: None)
     return module
 
 
@@ -543,8 +551,8 @@ def test_a_file_for_other_classes_says_what_can_be_fine_tuned(tmp_path):
     with pytest.raises(IntegrityError) as caught:
         from_checkpoint(member(str(path)), tmp_path).load(tap(0))
     assert str(caught.value) == (
-        f"{path} has a head for 100 classes, the data set has 10. Only timm's weights can be fine-tuned: "
-        "teacher.pretrained=true teacher.checkpoint=auto trains the teacher from them first"
+        f"{path} has a head for 100 classes, the data set has 10. As a teacher it has to be fine-tuned first, "
+        f"which this does: teacher.checkpoint=auto teacher.init={path} +recipe@teacher.overrides.recipe=finetune"
     )
 
 

@@ -13,11 +13,13 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from kd_bench.errors import IntegrityError
 
 MOST_BYTES = 1 << 28  # of one file in a folder
+ARCHIVE_BYTES = 1 << 30  # of a file as it lies on the disk, where an archive is read piece by piece
+_NEVER_WAIT = getattr(os, "O_NONBLOCK", 0)
 
 
 class Files(Protocol):
@@ -47,19 +49,38 @@ class FolderFiles(Files):
         return read_file(self.root / name)
 
 
-def read_file(path: Path) -> bytes:
-    """Read a file of a data set.
+def read_file(path: Path, limit: int = MOST_BYTES) -> bytes:
+    """Read a file of a data set, without waiting for anybody as opening a FIFO does.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no regular file, or larger than ``MOST_BYTES``.
+        ValueError: it is no regular file, or larger than ``limit``.
     """
-    status = path.stat()
+    with _opened(path, limit) as file:
+        return file.read(limit)
+
+
+def open_known(path: Path, limit: int = ARCHIVE_BYTES) -> BinaryIO:
+    """Open a file that lies under a known name, whoever put it there.
+
+    Raises:
+        IntegrityError: it cannot be read, is no regular file, or is larger than ``limit``.
+    """
+    try:
+        return _opened(path, limit)
+    except OSError as error:
+        raise IntegrityError(f"{path} is refused: {error.strerror or error}") from error
+    except ValueError as error:
+        raise IntegrityError(f"{path} is refused: it {error}") from error
+
+
+def _opened(path: Path, limit: int) -> BinaryIO:
+    status = path.stat()  # before: to open a device may do something
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("is no regular file")
-    if status.st_size > MOST_BYTES:
-        raise ValueError(f"is larger than {MOST_BYTES >> 20} MiB")
-    return path.read_bytes()
+    if status.st_size > limit:
+        raise ValueError(f"is larger than {limit >> 20} MiB")
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NEVER_WAIT))
 
 
 class ZipFiles(Files):
@@ -73,6 +94,7 @@ class ZipFiles(Files):
     """
 
     def __init__(self, archive: Path, top: str, limit: int) -> None:
+        open_known(archive).close()
         try:
             self._zip = zipfile.ZipFile(archive)
         except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
@@ -109,7 +131,11 @@ def read_tar(archive: Path, top: str, wanted: Collection[str], limit: int) -> It
     """
     size = 0
     try:
-        with gzip.open(archive) as file, tarfile.open(fileobj=_Capped(file, archive, limit), mode="r|") as tar:
+        with (
+            open_known(archive) as packed,
+            gzip.open(packed) as file,
+            tarfile.open(fileobj=_Capped(file, archive, limit), mode="r|") as tar,
+        ):
             for member in tar:
                 size += member.size
                 _check_member(archive, member.name, member.isreg() or member.isdir(), size, limit)

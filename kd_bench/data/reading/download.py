@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 
 from kd_bench.config.files import rename_durably
+from kd_bench.data.reading.archives import open_known
 from kd_bench.data.reading.preparing import bar, exclusive
 from kd_bench.errors import IntegrityError
 
@@ -48,9 +49,13 @@ def fetch(url: str, digest: str, target: Path, retry: str) -> None:
 
 
 def file_digest(path: Path, algorithm: str) -> str:
-    """Return the hexadecimal ``md5`` or ``sha256`` of a file."""
+    """Return the hexadecimal ``md5`` or ``sha256`` of a file.
+
+    Raises:
+        IntegrityError: it cannot be read, or is no regular file or too large.
+    """
     digest = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open("rb") as file:
+    with open_known(path) as file:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
@@ -68,7 +73,7 @@ def check_digest(path: Path, digest: str, name: str = "") -> None:
         name: names the file in the error message; its path if empty.
 
     Raises:
-        IntegrityError: the checksum differs.
+        IntegrityError: the checksum differs, or the file cannot be read.
     """
     algorithm, _, expected = digest.partition(":")
     actual = file_digest(path, algorithm)

@@ -6,6 +6,7 @@ names lead to the inert stand-ins below: no function of numpy is called with wha
 
 import io
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ def read_pickle(content: bytes, origin: str) -> dict[str, Any]:
         IntegrityError: the file is damaged, or names anything but a byte array.
     """
     try:
+        _check_memo(content)
         found = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a damaged file makes the unpickler raise whatever it likes
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
@@ -84,6 +86,17 @@ def read_pickle(content: bytes, origin: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise IntegrityError(f"{origin} is refused: it holds no dictionary")
     return {_text(key): value.value if isinstance(value, _Array) else value for key, value in found.items()}
+
+
+def _check_memo(content: bytes) -> None:
+    """Refuse numbers of remembered values that are larger than any honest one: the unpickler makes room for all below.
+
+    Raises:
+        ValueError: the file has such a number, or is damaged.
+    """
+    for opcode, number, _ in pickletools.genops(content):
+        if opcode.name in ("PUT", "LONG_BINPUT") and isinstance(number, int) and number > len(content):
+            raise ValueError(f"it remembers a value under the number {number}")
 
 
 def _text(key: Any) -> str:
