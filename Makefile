@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 SITE_STAMP := $(VENV)/.installed-site
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check site clean
+.PHONY: help install demo test check bench site clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -29,6 +29,9 @@ check: $(STAMP) ## style, types, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2
+
+bench: $(STAMP) ## the speed of training against plain loops, into docs/speed.md (20 minutes; quick=1: 3)
+	$(BIN)/python benchmarks/training_speed.py $(if $(quick),--quick)
 
 site: $(SITE_STAMP) ## docs, methods, boards and runs as a web site in site/, which opens from the disk
 	@$(BIN)/python docs/build_site.py

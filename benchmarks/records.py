@@ -5,7 +5,8 @@
 Copies of RECORD, the complete one of a finished run of a student without its own run's teacher among them, get names,
 seeds and accuracies of 50 methods x 5 seeds on as many pairs as it takes. They are valid: boards show all of them, and
 the check finds nothing. Commands run as whole processes, from start to exit. A ratio is their CPU time over that of a
-process that reads the same files and parses their JSON, measured before and after each command.
+process that reads the same files and parses their JSON, measured before and after each command. ``load`` is that of
+the machine in the last minute: on a busy one CPU times are longer, ratios less so.
 """
 
 import argparse
@@ -71,6 +72,7 @@ def measured(command: list[str], folder: Path) -> dict[str, Any]:
         "cpu_seconds": round(seconds, 2),
         "parse_cpu_seconds": round(least, 2),
         "peak_gigabytes": round(gigabytes, 2),
+        "load": round(os.getloadavg()[0], 1),
     }
 
 

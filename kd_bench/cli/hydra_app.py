@@ -4,6 +4,7 @@ Hydra's own errors become one line; ours pass through it. The outcomes of a swee
 ``kd_bench/runs/studies/sweep.py``.
 """
 
+import multiprocessing
 import os
 import sys
 import traceback
@@ -39,7 +40,7 @@ from kd_bench.runs.studies.sweep import (
     is_in_this_process,
     leave_outcome,
 )
-from kd_bench.training.signals import stop_signals
+from kd_bench.training.signals import end_with_parent, stop_signals
 
 
 def train(arguments: list[str]) -> int:
@@ -114,6 +115,8 @@ def job(cfg: DictConfig) -> float | None:
         Interrupted: stopped, and with it the jobs that this process would have run.
     """
     in_a_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    if multiprocessing.current_process().name != "MainProcess":  # a worker of joblib
+        end_with_parent()
     os.chdir(HydraConfig.get().runtime.cwd)  # the workers of a standing cluster begin somewhere else
     _look_for_plugins()
     try:

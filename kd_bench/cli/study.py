@@ -33,13 +33,14 @@ def run(options: argparse.Namespace) -> int:
     from kd_bench.runs.studies.grid import open_study
     from kd_bench.runs.studies.running import cost_lines, run_study
     from kd_bench.runs.studies.scheduling import Options, make_plan
+    from kd_bench.runs.studies.unchanged import hash_of_points
 
     use_config_dir(options)
     study = open_study(options.name, options.overrides)
     if study.hydra_folder:
         return _run_by_hydra(options, study.hydra_folder, study.overrides)
     if options.dry_run:
-        tasks = make_plan(study, estimate=True, skip_refused=options.skip_refused)
+        tasks = make_plan(study, True, options.skip_refused, known=hash_of_points(study.points))
         print("\n".join(cost_lines(tasks, options.jobs)))
         return 0
     limit = 1 if options.fail_fast else options.max_failures

@@ -1,6 +1,6 @@
 """Full evaluation: a trained pair measured beyond its predictions, section by section (``evaluation=full``)."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,9 @@ from kd_bench.data.batch import Batch
 from kd_bench.data.splits import carve
 from kd_bench.errors import KDBenchError
 from kd_bench.evaluation import cifar_c, robustness, transfer
+from kd_bench.evaluation.added_metrics import added_metrics
 from kd_bench.evaluation.fidelity import kl_divergence, linear_cka
+from kd_bench.evaluation.groups import counts_by_group
 from kd_bench.evaluation.latency import latency
 from kd_bench.evaluation.metrics import accuracy
 from kd_bench.evaluation.opened import OpenedRun
@@ -38,20 +40,26 @@ FIELDS = {
 Findings = tuple[dict[str, Any], dict[str, str]]
 
 
-def full_evaluation(run: OpenedRun) -> FullEvaluation | None:
-    """Measure the sections that ``evaluation.sections`` asks for; None if it asks for none.
+def full_evaluation(run: OpenedRun, predictions: Mapping[str, Tensor]) -> FullEvaluation | None:
+    """Measure what ``evaluation.sections``, ``dataset.groups`` and ``metrics`` ask for; None if they ask for nothing.
+
+    Args:
+        predictions: what ``predictions.safetensors`` holds.
 
     A part that this machine cannot give, such as data that are absent, is left out with its reason.
 
     Raises:
         IntegrityError: files that are there are damaged.
     """
-    if not run.config.evaluation.sections:
+    config = run.config
+    if not config.evaluation.sections and config.dataset.groups is None and not config.metrics:
         return None
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {} if config.dataset.groups is None else {"groups": counts_by_group(run)}
+    logits, targets = predictions[f"test/{config.recipe.selection}"], predictions["test/targets"]
+    values["metrics"] = added_metrics(config.metrics, logits, targets)
     reasons: dict[str, str] = {}
     for section, fields in FIELDS.items():
-        if section in run.config.evaluation.sections:
+        if section in config.evaluation.sections:
             measured, why_not = SECTIONS[section](run)
             values |= measured
             reasons |= why_not

@@ -5,11 +5,15 @@ from pathlib import Path
 
 from torch import Tensor
 
+from kd_bench.config.check import check_metric
 from kd_bench.errors import KDBenchError
+from kd_bench.evaluation.added_metrics import added_metrics, nodes_of
 from kd_bench.evaluation.evaluate import SPLITS, metrics_of
 from kd_bench.evaluation.predictions import load_predictions
 from kd_bench.results.records.differences import metric_differences
 from kd_bench.results.records.record import Record
+
+SINGLE = 1e-5  # of a number computed in single precision
 
 
 def prediction_problems(record: Record, path: Path) -> list[str]:
@@ -20,9 +24,37 @@ def prediction_problems(record: Record, path: Path) -> list[str]:
             return [f"{path.name}: {problem}" for problem in problems]
         epochs = {rule: selected.epoch for rule, selected in record.metrics if selected is not None}
         computed = metrics_of(predictions, epochs)
+        added = list(_added_differences(record, predictions))
     except KDBenchError as error:
         return [f"{path.name}: {error}"]
-    return metric_differences(record.metrics, computed)
+    return metric_differences(record.metrics, computed) + added
+
+
+def _added_differences(record: Record, predictions: dict[str, Tensor]) -> Iterator[str]:
+    """Compare the metrics of torchmetrics, whose arithmetic is in single precision and may change with its version."""
+    recorded = record.full.metrics if record.full else {}
+    targets, logits = predictions["test/targets"], predictions[f"test/{record.selection}"]
+    for name, node in nodes_of(record.full).items():
+        found = added_metrics({name: check_metric(name, node)}, logits, targets)[name]
+        written = recorded[name]
+        for key, one, other in (
+            ("value", [written.value], [found.value]),
+            ("by_class", written.by_class, found.by_class),
+        ):
+            if not _alike(one, other):
+                yield f"full.metrics.{name}.{key}={getattr(written, key)}: the predictions give {getattr(found, key)}"
+
+
+def _alike(one: list[float | None] | None, other: list[float | None] | None) -> bool:
+    if one is None or other is None or len(one) != len(other):
+        return one is other
+    return all(map(_close, one, other))
+
+
+def _close(one: float | None, other: float | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return abs(one - other) <= SINGLE * max(1.0, abs(other))
 
 
 def _shape_problems(record: Record, predictions: dict[str, Tensor]) -> Iterator[str]:

@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -18,6 +19,7 @@ from kd_bench.data.reading.download import CONNECT_SECONDS
 from kd_bench.errors import ConfigError, IntegrityError, KDBenchError, nearest
 from kd_bench.models import cifar  # noqa: F401 - registers the CIFAR networks
 from kd_bench.models.features import FeatureTap
+from kd_bench.models.weights import load_start, read_weights
 
 
 def check_name(key: str, name: str) -> None:
@@ -34,15 +36,16 @@ def create_tap(key: str, config: MemberConfig | StudentConfig, spec: DataSpec, s
     """Build a network for a data set, initialised from ``seed`` alone.
 
     A network that cannot take images of the data set's size, such as a ViT for 224x224, gets them resized to the size
-    that it was designed for, unless ``input_size`` says otherwise. ``pretrained`` networks normalise as timm says.
+    that it was designed for, unless ``input_size`` says otherwise. Networks that
+    start from other weights, by ``pretrained`` or ``init``, normalise as timm says.
 
     Args:
         key: the configuration group, for error messages: ``student`` or ``teacher``.
-        load: whether to load timm's weights, if the network is to be ``pretrained``.
+        load: whether to load the weights that training starts from, if there are any.
 
     Raises:
         ConfigError: the name is unknown, the arguments are unusable, or the network cannot take these images.
-        IntegrityError: timm's weights cannot be fetched.
+        IntegrityError: timm's weights cannot be fetched, or those of a file do not fit.
     """
     name, kwargs = config.name, config.kwargs
     check_name(f"{key}.name", name)
@@ -63,6 +66,8 @@ def create_tap(key: str, config: MemberConfig | StudentConfig, spec: DataSpec, s
             raise IntegrityError(f"{key}.pretrained: the weights of {name} cannot be fetched: {reason}") from error
         except Exception as error:  # a network may raise anything for arguments that it cannot take
             raise _unusable(key, config, error) from error
+    if load and config.init is not None:
+        load_start(network, read_weights(Path(config.init).expanduser()), config.init)
     try:
         return _tap(key, config, network, spec)
     except KDBenchError:
@@ -117,7 +122,7 @@ def _normalization(
     network: nn.Module, spec: DataSpec, config: MemberConfig | StudentConfig
 ) -> tuple[Sequence[float], Sequence[float]]:
     expected: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
-    mean, std = (expected["mean"], expected["std"]) if config.pretrained else (spec.mean, spec.std)
+    mean, std = (expected["mean"], expected["std"]) if config.starts_elsewhere else (spec.mean, spec.std)
     return config.mean or mean, config.std or std
 
 

@@ -1,9 +1,11 @@
 """Weights: hashed, read without running code, loaded strictly."""
 
 import hashlib
+import re
 import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +139,9 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], origin: str) -
     translated |= {name: torch.zeros_like(own[name]) for name in counters}
     if classes := _other_classes(module, own, translated):
         raise IntegrityError(
-            f"{origin} has a head for {classes[0]} classes, the data set has {classes[1]}. Only timm's weights can be "
-            "fine-tuned: teacher.pretrained=true teacher.checkpoint=auto trains the teacher from them first"
+            f"{origin} has a head for {classes[0]} classes, the data set has {classes[1]}. As a teacher it has to be "
+            f"fine-tuned first, which this does: teacher.checkpoint=auto teacher.init={shlex.quote(origin)} "
+            "+recipe@teacher.overrides.recipe=finetune"
         )
     if problems := _misfits(own, translated):
         raise IntegrityError(f"{origin} does not fit the network: {'; '.join(problems)}")
@@ -146,6 +149,49 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], origin: str) -
         raise IntegrityError(f"{origin} is refused: NaN or infinite values in {_listed(broken)}")
     module.load_state_dict(translated)
     return notes
+
+
+def load_start(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> list[str]:
+    """Load ``state`` into ``module`` but for the head, which stays as it was drawn, whatever its classes.
+
+    Returns, Raises:
+        as ``load_strictly``.
+    """
+    translated, notes = in_own_names(state, module, origin)
+    heads = tuple(f"{name}." for name in _heads(module))
+    body = {name: tensor for name, tensor in translated.items() if not name.startswith(heads)}
+    head = {name: tensor for name, tensor in module.state_dict().items() if name.startswith(heads)}
+    return notes + load_strictly(module, body | head, origin)
+
+
+def _heads(module: nn.Module) -> list[str]:
+    """Return the names of a network's classifiers, as timm gives them or as the network itself does."""
+    described = getattr(module, "pretrained_cfg", None) or {}
+    if named := described.get("classifier"):
+        return [named] if isinstance(named, str) else list(named)
+    head = module.get_classifier() if hasattr(module, "get_classifier") else None  # type: ignore[operator]
+    return [name for name, part in module.named_modules() if part is head and head is not None]
+
+
+def start_sha256(key: str, file: str, expected: str | None) -> str:
+    """Hash the weights that ``key`` names as a start.
+
+    Raises:
+        IntegrityError: there is no such file, or its content is not what was expected.
+    """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise IntegrityError(f"{key}={file!r}: no such weight file; `timm` starts from timm's weights")
+    status = path.stat()
+    found = _hashed(path, status.st_mtime_ns, status.st_size)
+    if expected not in (None, found):
+        raise IntegrityError(f"{key}={file!r}: its weights have the sha256 {found}, {key}_sha256 says {expected}")
+    return found
+
+
+@lru_cache(maxsize=64)  # a study asks for each of its runs
+def _hashed(path: Path, changed: int, size: int) -> str:
+    return weights_sha256(read_weights(path))
 
 
 def _other_classes(module: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[int, int] | None:
@@ -200,7 +246,10 @@ def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if "GLOBAL" in line or "Unsupported" in line]
     line = (telling or lines or [""])[0]
-    if " " not in line:  # a byte or a key that the unpickler stumbled over
+    stumbled = isinstance(error, LookupError | EOFError | ValueError | TypeError | AttributeError)
+    if (
+        stumbled or " " not in line or re.fullmatch(r"Unsupported operand \d+", line)
+    ):  # over a byte or a key that the unpickler did not expect
         line = f"damaged, or no file of torch.save ({type(error).__name__} {line})"
     return shown(line.partition(" Please use ")[0], 400)  # its advice is to trust the file
 

@@ -1,4 +1,4 @@
-"""Measurements added to a finished run: the sections of a full evaluation that it lacks."""
+"""Measurements added to a finished run: the sections of a full evaluation and the metrics that it lacks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +32,7 @@ CHANGED = 1e-3  # share of classes that may change between machines, because two
 
 
 def add_sections(opened: OpenedRun, record: Record) -> Path | None:
-    """Measure the sections that are asked for and lacking, and write them to ``evaluation.json`` with earlier ones.
+    """Measure what is asked for and lacking, and write it to ``evaluation.json`` with what was measured before.
 
     Returns:
         The file; None if nothing is lacking.
@@ -47,10 +47,12 @@ def add_sections(opened: OpenedRun, record: Record) -> Path | None:
         for section in opened.config.evaluation.sections
         if any(reasons.get(field) == NOT_ASKED_FOR for field in FIELDS[section])
     ]
-    if not lacking:
+    config, present = opened.config, before.full.metrics if before.full else {}
+    metrics = {name: node for name, node in config.metrics.items() if name not in present}
+    if not lacking and not metrics:
         return None
-    config = opened.config
-    asked = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"sections": lacking})})
+    sections = config.evaluation.model_copy(update={"sections": lacking})
+    asked = config.model_copy(update={"evaluation": sections, "metrics": metrics})
     load_student(opened.pair, opened.directory)
     if opened.pair.teacher is not None:
         load_teachers(opened.pair.teacher, opened.teachers)
@@ -97,4 +99,4 @@ def _full(opened: OpenedRun, record: Record, predictions: dict[str, Tensor]) -> 
                 f"{opened.directory}: its weights predict another class than {PREDICTIONS_FILE} on {changed} of "
                 f"{len(saved)} test images"
             )
-        return full_evaluation(opened)
+        return full_evaluation(opened, predictions)

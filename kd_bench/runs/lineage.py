@@ -1,20 +1,22 @@
 """Lineage: from a configuration to the runs that it learns from, their weights, and the run's id."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from kd_bench.config.check import check
-from kd_bench.config.schema import MemberConfig, NetworkConfig, RunConfig
+from kd_bench.config.schema import MemberConfig, NetworkConfig, RunConfig, TrainedConfig
 from kd_bench.data.image_folder import ImageFolder
 from kd_bench.data.source import ImageArrays
 from kd_bench.errors import ConfigError
+from kd_bench.evaluation.added_metrics import check_metrics
+from kd_bench.models.weights import start_sha256
 from kd_bench.results.records.directory import finished
 from kd_bench.results.records.fingerprint import fingerprint
 from kd_bench.results.records.record import Record
@@ -22,6 +24,7 @@ from kd_bench.training.pair import Pair, build
 from kd_bench.training.teachers import TeacherWeights, as_trained, from_checkpoint, from_record
 
 Role = Literal["student", "teacher"]
+Network = TypeVar("Network", bound=NetworkConfig)
 
 
 def prepare(cfg: DictConfig, device_here: bool = True, role: Role = "student") -> tuple[RunConfig, Pair, ImageArrays]:
@@ -36,27 +39,52 @@ def prepare(cfg: DictConfig, device_here: bool = True, role: Role = "student") -
     """
     config = completed(cfg)
     pair = build(config, device_here, role)
+    check_metrics(config.metrics, pair.spec.num_classes)
     return config, pair, load_arrays(config, pair)
 
 
 def completed(cfg: DictConfig) -> RunConfig:
     """Check a configuration and complete it by what is known elsewhere.
 
-    A teacher that is a finished run gets the arguments, size and normalization that it was trained with, and
-    ``dataset.num_classes=null`` becomes the number of class folders.
+    A teacher that is a finished run gets the arguments, size and normalization that it was trained with, a network
+    that starts from a file gets its hash, and ``dataset.num_classes=null`` becomes the number of class folders.
 
     Raises:
         ConfigError: the configuration contradicts the record of a teacher, or the data set does not say its classes.
         IntegrityError: the folder of the data set cannot be read.
     """
-    config = check(cfg)
+    return complete(check(cfg))
+
+
+def complete(config: RunConfig) -> RunConfig:
+    """Complete a checked configuration, as ``completed`` does."""
     if config.dataset.num_classes is None:
         source = instantiate(config.dataset.source, _convert_="all")
         if not isinstance(source, ImageFolder):
             raise ConfigError("dataset.num_classes=null: only image folders are counted; give the number of classes")
         dataset = config.dataset.model_copy(update={"num_classes": len(source.classes())})
         config = config.model_copy(update={"dataset": dataset})
-    return config.model_copy(update={"teacher": as_trained(config)})
+    config = config.model_copy(update={"teacher": as_trained(config)})
+    teacher = _started("teacher", config.teacher)
+    members = {key: _started(f"teacher.members.{key}", member) for key, member in teacher.members.items()}
+    update = {
+        "teacher": teacher.model_copy(update={"members": members}),
+        "student": _started("student", config.student),
+    }
+    return config.model_copy(update=update)
+
+
+def _started(key: str, network: Network) -> Network:
+    """Complete a network by the hash of the file that its training starts from."""
+    if network.init is None:
+        return network
+    if isinstance(network, TrainedConfig) and network.checkpoint != "auto":
+        raise ConfigError(
+            f"{key}.init={network.init!r}: is where training starts, but {key}.checkpoint={network.checkpoint!r} is "
+            f"not trained; {key}.checkpoint=auto trains it"
+        )
+    found = start_sha256(f"{key}.init", network.init, network.init_sha256)
+    return network.model_copy(update={"init_sha256": found})
 
 
 def locate(cfg: DictConfig, role: Role = "student") -> str | None:
@@ -96,13 +124,24 @@ def resolve(
     Args:
         obtain: gives the record of a run that this one learns from.
     """
+    return identified(config, pair, arrays, (obtain(*earlier) for earlier in earlier_runs(cfg, config, pair)))
+
+
+def identified(
+    config: RunConfig, pair: Pair, arrays: ImageArrays, records: Iterator[Record]
+) -> tuple[list[TeacherWeights], list[TeacherWeights], str]:
+    """Return what ``resolve`` does.
+
+    Args:
+        records: of the runs that this one learns from, in the order of ``earlier_runs``.
+    """
     teachers = [
         from_checkpoint(network, config.runs)
         if network.checkpoint != "auto"
-        else from_record(obtain(teacher_run(cfg, network), "teacher"), config.runs)
+        else from_record(next(records), config.runs)
         for network in config.teacher.networks()
     ]
-    previous = [from_record(obtain(*earlier), config.runs) for earlier in learns_from(cfg, pair)]
+    previous = [from_record(record, config.runs) for record in records]
     hashes = [[weights.sha256 for weights in networks] for networks in (teachers, previous)]
     return teachers, previous, fingerprint(config, arrays.content_sha256, hashes, pair.generation)
 
@@ -161,7 +200,9 @@ def teacher_run(cfg: DictConfig, teacher: MemberConfig) -> DictConfig:
 
 
 def _chooses_another(cfg: DictConfig, key: str, value: Any) -> bool:
-    """Return whether ``value`` names another class than the node at ``key``, whose arguments are then not its own."""
+    """Return whether ``value`` is a recipe, or names another class than the node at ``key``: it replaces the node."""
+    if key == "recipe" and isinstance(value, Mapping):
+        return "optimizer" in value and "epochs" in value  # a whole recipe
     if not isinstance(value, Mapping) or "_target_" not in value:
         return False
     return bool(value["_target_"] != OmegaConf.select(cfg, f"{key}._target_"))
@@ -172,6 +213,7 @@ def student_run(cfg: DictConfig, network: MemberConfig) -> DictConfig:
     derived = cfg.copy()
     with open_dict(derived):
         derived.evaluation = {"sections": []}
+        derived.metrics = {}
         derived.student = {"name": network.name, **{key: getattr(network, key) for key in NetworkConfig.model_fields}}
         derived.stage_pairs = None
     return derived

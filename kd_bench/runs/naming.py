@@ -18,7 +18,7 @@ from kd_bench.training.trackers import TrackedRun
 LONGEST_WORD, LONGEST_NAME = 40, 100  # in characters
 # Sections whose values tell runs apart, the most telling first.
 _SECTIONS = ("method", "recipe", "teacher", "student", "dataset", "stage_pairs", "trainer")
-_TRAINER = ("precision", "channels_last", "devices")  # the others change no number
+_TRAINER = ("precision", "channels_last", "compile", "devices", "callbacks")  # the others change no number
 _NAMED = ("method", "student", "student.name", "method._target_")  # said by the names of method and student
 
 

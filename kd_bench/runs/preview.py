@@ -12,7 +12,7 @@ from kd_bench.config.schema import RunConfig
 from kd_bench.data.batch import Batch, DataSpec
 from kd_bench.data.samplers import SAMPLERS
 from kd_bench.evaluation import efficiency
-from kd_bench.methods.base import TrainingSet
+from kd_bench.methods.base import Method, TrainingSet
 from kd_bench.models.features import FeatureTap, Outputs, paired_stages
 from kd_bench.training.loop import torch_threads
 from kd_bench.training.module import DistillationModule
@@ -22,6 +22,7 @@ Facts = dict[str, Any]
 TRIAL_SAMPLES = 1024  # of a training set that is not loaded
 TRIAL_MACS = 3e9  # of a step that is measured; a larger batch is measured in part
 TRIAL_IMAGES = 2  # at least: methods compare images
+AUTOCAST = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}  # by trainer.precision
 LONG_SECONDS = 0.3  # of a step that is measured once: noise is small beside it
 _COUNTED: dict[tuple[str, tuple[int, int], int], int] = {}
 
@@ -82,6 +83,7 @@ def step_cost(config: RunConfig, pair: Pair, trial_macs: float = TRIAL_MACS) -> 
     return {
         "batch_size": batch_size,
         "images": images,
+        "teacher_macs": teacher_macs(pair),
         **(memory | {"activation_bytes": activations}),
         "seconds": step.fastest() * batch_size / images,
         "threads": torch.get_num_threads(),
@@ -90,9 +92,20 @@ def step_cost(config: RunConfig, pair: Pair, trial_macs: float = TRIAL_MACS) -> 
 
 def step_macs(pair: Pair) -> int:
     """Count the multiply-accumulates of a training step for one image: backward costs twice the forward pass."""
-    teacher = 0 if pair.source is None else _macs(pair.source, pair.spec)
     views = 4 if pair.method.requires.rotations else pair.method.requires.views
-    return views * (teacher + 3 * _macs(pair.student, pair.spec))
+    return views * (teacher_macs(pair) + 3 * _macs(pair.student, pair.spec))
+
+
+def teacher_macs(pair: Pair) -> int:
+    """Count the multiply-accumulates of the teacher for one image of a training step.
+
+    They are those of a whole pass, unless the method shows the teacher less.
+    """
+    if pair.source is None:
+        return 0
+    if type(pair.method).observe is Method.observe:
+        return _macs(pair.source, pair.spec)
+    return efficiency.teacher_macs(pair.source, pair.spec, pair.student, pair.method)
 
 
 def _macs(tap: FeatureTap, spec: DataSpec) -> int:
@@ -107,20 +120,32 @@ class TrialStep:
     """One training step of a pair, without the optimizer, that can be repeated on the same random images."""
 
     def __init__(self, config: RunConfig, pair: Pair) -> None:
-        self._module = make_module(config, pair)
+        self.module = make_module(config, pair)
         targets = torch.arange(max(TRIAL_SAMPLES, config.recipe.batch_size)) % pair.spec.num_classes
-        passes = lambda: _outputs(self._module, pair.spec, targets, config.recipe.batch_size)  # noqa: E731
-        pair.method.prepare(TrainingSet(targets, pair.spec.num_classes, passes))
-        self._module.trainer = _Standing()  # type: ignore[assignment]
-        self._module.train()
+        passes = lambda: _outputs(self.module, pair.spec, targets, config.recipe.batch_size)  # noqa: E731
+        pair.method.prepare(TrainingSet(targets, pair.spec.num_classes, passes, passes))
+        self.module.trainer = _Standing()  # type: ignore[assignment]
+        self.module.train()
         self._batch = _batch(config, pair, targets)
+        self._precision = config.trainer.precision
+
+    def _forward(self) -> Tensor:
+        """Return the loss, computed in the precision of the configuration."""
+        with torch.autocast("cpu", AUTOCAST.get(self._precision), enabled=self._precision in AUTOCAST):
+            return self.module.training_step(self._batch, 0)
+
+    def loss(self) -> float:
+        """Run a step and return its loss; parameters then have their gradients, added to those of earlier steps."""
+        loss = self._forward()
+        torch.autograd.backward(loss)
+        return float(loss.detach())
 
     def memory(self) -> dict[str, int]:
         """Return the bytes that a step holds, by what holds them."""
-        weights = _weights(self._module)
+        weights = _weights(self.module)
         kept = _Kept(weights)
         with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor):
-            loss = self._module.training_step(self._batch, 0)
+            loss = self._forward()
         torch.autograd.backward(loss)
         return {
             "activation_bytes": kept.bytes,
@@ -131,7 +156,7 @@ class TrialStep:
     def seconds(self) -> float:
         """Return the seconds of one step on an idle machine: no more than the processor was busy with it."""
         started, busy = time.perf_counter(), time.process_time()
-        torch.autograd.backward(self._module.training_step(self._batch, 0))
+        torch.autograd.backward(self._forward())
         return min(time.perf_counter() - started, time.process_time() - busy)
 
     def fastest(self) -> float:
@@ -210,6 +235,9 @@ def as_text(facts: Facts) -> str:
         lines.append(f"stages, student-teacher: {pairs}; stage_pairs=[[0,0],...] changes it")
     lines.append(f"adapters, trained and thrown away: {facts['adapter_parameters']:,} parameters")
     step = facts["step"]
+    if "teacher" in facts and 0 < step["teacher_macs"] < facts["teacher"]["macs"]:
+        share = step["teacher_macs"] / facts["teacher"]["macs"]
+        lines.append(f"the teacher of a step does {step['teacher_macs']:,} MACs an image, {share:.0%} of a whole pass")
     total = step["activation_bytes"] + step["weight_bytes"] + step["gradient_bytes"]
     lines.append(
         f"a training step of {step['batch_size']} images: {_mib(total)} (activations {_mib(step['activation_bytes'])}, "

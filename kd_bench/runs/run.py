@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,12 +15,12 @@ from torch import Tensor, nn
 
 from kd_bench.config.plugins import load_plugins
 from kd_bench.config.schema import RunConfig
-from kd_bench.data.augmentation import Augmentation, as_float
+from kd_bench.data.augmentation import Augmentation, floats
 from kd_bench.data.batch import Batch
 from kd_bench.data.datamodule import ImageDataModule
 from kd_bench.data.randomness import derive_seed
 from kd_bench.data.source import ImageArrays
-from kd_bench.errors import Diverged, IntegrityError, Interrupted, Preempted
+from kd_bench.errors import ConfigError, Diverged, IntegrityError, Interrupted, Preempted
 from kd_bench.evaluation.evaluate import metrics_of, student_predictions, teacher_predictions, top1_by_split
 from kd_bench.evaluation.full import full_evaluation
 from kd_bench.evaluation.opened import OpenedRun
@@ -34,11 +35,13 @@ from kd_bench.runs.added import add_sections
 from kd_bench.runs.lineage import Role, load_arrays, prepare, resolve
 from kd_bench.runs.naming import title, tracked
 from kd_bench.runs.recorder import make_record, training_cost
+from kd_bench.runs.shared_outputs import held_out_store, use_cache
 from kd_bench.training.checkpoints import delete_checkpoints
 from kd_bench.training.display import display
 from kd_bench.training.loop import fit, torch_threads
 from kd_bench.training.module import MEMORIES, DistillationModule, in_float32
-from kd_bench.training.pair import Pair, build, make_module, notes, target_of
+from kd_bench.training.optimization import target_of
+from kd_bench.training.pair import Pair, build, make_module, notes
 from kd_bench.training.processes import Place, together
 from kd_bench.training.signals import stop_signals
 from kd_bench.training.teachers import TeacherWeights, check_teacher, describe_normalization
@@ -71,7 +74,7 @@ def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: 
             _put_in_order(state, directory)
             if not wait:
                 _say(config, f"{title(state, config, pair)}: done before, {_result(record, directory)}")
-                if config.evaluation.sections:
+                if config.evaluation.sections or config.metrics:
                     opened = OpenedRun(config, pair, arrays, data_module(config, pair, arrays), directory, teachers)
                     if (added := add_sections(opened, record)) is not None:
                         _say(config, f"  measured in full: {added}")
@@ -83,14 +86,22 @@ def run(cfg: DictConfig, role: Role = "student", wait: bool = False, callbacks: 
 
 def _train(opened: OpenedRun, previous: list[TeacherWeights], state: RunState, callbacks: CallbackMakers) -> Record:
     started, config, directory = now(), opened.config, opened.directory
+    if config.student.init is None and config.student.init_sha256 is not None:
+        raise ConfigError(
+            f"{state.role}.init_sha256={config.student.init_sha256}: training starts from these weights, but "
+            f"{state.role}.init does not name their file"
+        )
     teacher_logits = _checked_teacher(opened)
     for tap, weights in zip(opened.pair.previous, previous, strict=True):
         _load_weights(config, tap, weights)
-    module = _prepared(opened)
+    module = prepared(opened)
     epochs = f"{state.epochs} epoch{'s' * (state.epochs > 1)}"
     _say(config, f"{title(state, config, opened.pair)}: {epochs}, run {state.run_id}")
     for line in notes(config, opened.pair):
         _say(config, f"  {line}")
+    use_cache(module, opened, [*opened.teachers, *previous])
+    if module.cache is not None:
+        _say(config, f"  teacher outputs are shared with other runs: {module.cache.store.directory}")
     teacher_top1 = top1_by_split(teacher_logits, opened.data)["test"] if teacher_logits else None
     with _trackers(config, tracked(state, opened, teacher_top1)) as trackers:
         _fit(opened, previous, module, state, trackers, callbacks)
@@ -119,8 +130,12 @@ def _fit(
     def alive(epoch: int) -> None:
         write_state(state.moved("running", epoch=epoch), directory)
 
-    with together(config.trainer.devices, _take_part, config, opened.teachers, previous, directory) as place:
-        fit(module, opened.data, config.recipe.epochs, config.trainer, directory, trackers, makers, alive, place)
+    try:
+        with together(config.trainer.devices, _take_part, config, opened.teachers, previous, directory) as place:
+            fit(module, opened.data, config.recipe, config.trainer, directory, trackers, makers, alive, place)
+    finally:
+        if module.cache is not None:
+            module.cache.close()
 
 
 def _take_part(
@@ -133,11 +148,11 @@ def _take_part(
     opened = OpenedRun(config, pair, arrays, data_module(config, pair, arrays), directory, teachers)
     for tap, weights in zip([*taps_of(pair.teacher), *pair.previous], [*teachers, *previous], strict=True):
         weights.load(tap)
-    module = _prepared(opened)
+    module = prepared(opened)
 
     def go() -> None:
         with torch_threads(config.trainer.threads):
-            fit(module, opened.data, config.recipe.epochs, config.trainer, directory, [], (), lambda epoch: None, place)
+            fit(module, opened.data, config.recipe, config.trainer, directory, [], (), lambda epoch: None, place)
 
     return go
 
@@ -155,9 +170,9 @@ def _evaluated(
     trained = time.perf_counter()
     predictions = student_predictions(module, opened.data, teacher_logits)
     best = {rule: kept["epoch"] for rule, kept in module.best.items()}
-    metrics = metrics_of(predictions, {"last": state.epochs, **best})
+    metrics = metrics_of(predictions, {"last": len(module.history), **best})
     files = _save(opened, module, predictions)
-    full = full_evaluation(opened)
+    full = full_evaluation(opened, predictions)
     return make_record(
         opened=opened,
         state=state,
@@ -168,7 +183,7 @@ def _evaluated(
         times=Times(
             started_at=started,
             finished_at=now(),
-            train_seconds=module.train_seconds,
+            train_seconds=module.train_seconds + module.cached_teacher_seconds,
             evaluation_seconds=time.perf_counter() - trained,
             teacher_train_seconds=_seconds(opened.teachers),
             resumed=module.resumed,
@@ -185,7 +200,7 @@ def data_module(config: RunConfig, pair: Pair, arrays: ImageArrays) -> ImageData
     return ImageDataModule(
         arrays,
         pair.spec,
-        Augmentation(**recipe.augmentation.model_dump()),
+        Augmentation(**dict(recipe.augmentation), strong_views=pair.method.requires.strong_views),
         recipe.batch_size,
         config.seed,
         dataset.validation_fraction,
@@ -211,26 +226,27 @@ def _checked_teacher(opened: OpenedRun) -> dict[str, Tensor] | None:
     networks = list(zip(taps_of(pair.teacher), opened.teachers, strict=True))
     for tap, weights in networks:
         _load_weights(opened.config, tap, weights)
-    logits, members = teacher_predictions(pair.teacher, data)
+    logits, members = teacher_predictions(pair.teacher, data, held_out_store(opened))
     for (tap, weights), member in zip(networks, members, strict=True):
         normalization = describe_normalization(tap, pair.spec)
         check_teacher(tap.name, top1_by_split(member, data), weights.expected(), pair.spec.num_classes, normalization)
     return logits
 
 
-def _prepared(opened: OpenedRun) -> DistillationModule:
+def prepared(opened: OpenedRun) -> DistillationModule:
     """Make the module, and let the method make what depends on the training samples."""
     module, data, pair = make_module(opened.config, opened.pair), opened.data, opened.pair
 
-    def outputs() -> Iterator[tuple[Batch, Outputs]]:
+    def outputs(augmented: bool = False) -> Iterator[tuple[Batch, Outputs]]:
         assert module.teacher is not None  # a method that asks has one
-        for batch in data.evaluation_loader(data.train):
-            images = as_float(batch.images)
-            yield batch._replace(images=images), in_float32(module.teacher(images))
+        for stored in data.augmented_in_order(epoch=0) if augmented else data.evaluation_loader(data.train):
+            batch = floats(stored)
+            seen = batch.images if batch.teacher_images is None else batch.teacher_images
+            yield batch, in_float32(module.teacher(seen))
 
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(opened.config.seed, MEMORIES, pair.generation))
-        pair.method.prepare(TrainingSet(data.train.targets, pair.spec.num_classes, outputs))
+        pair.method.prepare(TrainingSet(data.train.targets, pair.spec.num_classes, outputs, partial(outputs, True)))
     return module
 
 
@@ -309,12 +325,13 @@ def _trackers(config: RunConfig, tracked: TrackedRun) -> Iterator[list[Guarded]]
 
 def _summary(record: Record) -> dict[str, float]:
     """Return the final metrics, under the names that a tracker's users look for."""
+    added = record.full.metrics if record.full else {}
     return {
         f"{split}/{name}": value
         for split, metrics in (("test", record.headline().test), ("val", record.headline().validation))
         for name, value in metrics.model_dump().items()
         if isinstance(value, float)
-    }
+    } | {f"test/{name}": metric.value for name, metric in added.items() if metric.value is not None}
 
 
 def _result(record: Record, directory: Path) -> str:

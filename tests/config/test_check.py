@@ -144,7 +144,7 @@ WRONG_TYPES = {
     "student.kwargs=3": "student.kwargs=3: should be a valid dictionary",
     "trainer.accelerator=tpu": "trainer.accelerator='tpu': should be 'cpu' or 'gpu'",
     "logger.mode=sometimes": "logger.mode='sometimes': should be 'offline', 'online' or 'disabled'",
-    "recipe.selection=best": "recipe.selection='best': should be 'last', 'best_on_validation' or 'best_on_test'",
+    "recipe.selection=best": "recipe.selection='best': should be 'last', 'best_on_validation', 'best_on_test' or 'ema'",
 }
 
 OUT_OF_RANGE = {
@@ -248,7 +248,7 @@ UNFIT_PAIRS = {
     "stage_pairs=[[3,4]]": f"stage_pairs=[[3, 4]]: resnet20_cifar has stages 0 to 3: {SHAPES}",
     "teacher=ensemble method=kd method.temperature=0": "method.temperature",
     "recipe.scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau ~recipe.scheduler.T_max": (
-        "recipe.scheduler._target_: needs a schedule that steps by epoch and watches no metric"
+        "recipe.scheduler._target_: needs a schedule that watches no metric"
     ),
     "~recipe.scheduler.T_max": "recipe.scheduler.T_max: is missing",
     "~recipe.scheduler +recipe.scheduler={_target_:torch.optim.lr_scheduler.LambdaLR,lr_lambda:x}": (

@@ -18,6 +18,7 @@ FAST = [
     "method=scratch",
     "logger=none",
     "trainer.progress=none",
+    "trainer.checkpoint_seconds=0",
     "trainer.threads=1",
 ]
 

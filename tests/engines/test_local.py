@@ -129,3 +129,14 @@ def test_a_stopped_command_takes_its_jobs_along(tmp_path, number, expected):
     assert "the same command resumes" in lines_of(output)[-1]
     wait_for(lambda: all(map(process_is_gone, jobs)), 30)
     assert records(tmp_path) == []
+
+
+@needs_joblib
+def test_a_killed_command_takes_its_jobs_along(tmp_path):
+    """At once: a job that nobody waits for would train on."""
+    command = Command(tmp_path, [*JOBLIB, *LONG, "recipe.epochs=1000", "seed=0,1"], ENVIRONMENT)
+    wait_for(lambda: under_way(tmp_path))
+    jobs = running(tmp_path)
+    command.process.kill()
+    wait_for(lambda: all(map(process_is_gone, jobs)), 5)
+    assert records(tmp_path) == []

@@ -21,7 +21,7 @@ from .conftest import fill
 
 RUN = [
     *("recipe.epochs=3", "student=resnet8_cifar", "dataset.train_samples=100", "method=scratch", "teacher=none"),
-    *("logger=none", "trainer.progress=none", "trainer.threads=1"),
+    *("logger=none", "trainer.progress=none", "trainer.threads=1", "trainer.checkpoint_seconds=0"),
 ]
 
 

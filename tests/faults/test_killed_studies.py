@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import signal
 import subprocess
@@ -46,10 +47,19 @@ def left_by(runs: Path) -> dict[str, dict]:
     return found
 
 
+def ended(marked, seconds: float) -> bool:
+    """Whether every process that carries the mark is gone before that time is over."""
+    limit = time.monotonic() + seconds
+    while marked.alive() and time.monotonic() < limit:
+        time.sleep(0.05)
+    return not marked.alive()
+
+
 @pytest.mark.slow
 def test_a_study_killed_ten_times_ends_with_the_records_of_an_undisturbed_one(tmp_path, marked, figure):
     def start(name: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "kd_bench", "study", STUDY, "--jobs", "2", f"paths.runs={tmp_path / name}"]
+        command.append("trainer.checkpoint_seconds=0")
         with (tmp_path / f"{name}.txt").open("ab") as output:
             return subprocess.Popen(command, stdout=output, stderr=output, env=marked.environment, cwd=tmp_path)
 
@@ -88,7 +98,54 @@ def test_a_study_killed_ten_times_ends_with_the_records_of_an_undisturbed_one(tm
     assert not different
     assert any(resumed)
     assert {read_state(tmp_path / "killed" / run_id).state for run_id in found} == {"completed"}
-    limit = time.monotonic() + 30
-    while marked.alive() and time.monotonic() < limit:
-        time.sleep(0.2)
-    assert marked.alive() == []
+    assert ended(marked, 30), marked.alive()
+
+
+# The fork server of a study without its imports; the process that it forks is stopped and watches nobody.
+SERVER = """
+import os, signal
+from kd_bench.runs.studies import scheduling
+from kd_bench.training.signals import end_with_parent
+
+scheduling.PRELOADED = scheduling.PRELOADED[:1]
+
+def stops():
+    end_with_parent()
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+if __name__ == "__main__":
+    process = scheduling._context().Process(target=stops)
+    process.start()
+    print(process.pid, flush=True)
+    process.join()
+"""
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux' kernel ends processes with their parent")
+
+
+@linux
+def test_no_fork_server_outlives_a_killed_study(tmp_path, marked):
+    (tmp_path / "server.py").write_text(SERVER)
+    command = [sys.executable, tmp_path / "server.py"]
+    with subprocess.Popen(command, env=marked.environment, stdout=subprocess.PIPE, text=True) as study:
+        child = int(study.stdout.readline())
+        while "(stopped)" not in Path(f"/proc/{child}/status").read_text():
+            time.sleep(0.01)
+        assert len(marked.alive()) == 4  # with the tracker of multiprocessing
+        study.kill()
+    assert ended(marked, 10), marked.alive()
+
+
+@linux
+@pytest.mark.slow
+def test_a_run_that_is_stopped_ends_with_its_killed_study(tmp_path, marked):
+    command = [sys.executable, "-m", "kd_bench", "study", STUDY, "--jobs", "2", "paths.runs=killed"]
+    with (tmp_path / "output").open("wb") as output:
+        study = subprocess.Popen(command, stdout=output, stderr=output, env=marked.environment, cwd=tmp_path)
+    while not (states := list(tmp_path.glob("killed/*/state.json"))):
+        assert study.poll() is None, (tmp_path / "output").read_text()
+        time.sleep(0.1)
+    for path in states:
+        os.kill(read_state(path.parent).pid, signal.SIGSTOP)
+    study.kill()
+    assert study.wait() == -signal.SIGKILL
+    assert ended(marked, 10), marked.alive()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
+from support.choices import METHODS, networks_for
 
 from kd_bench.config.paths import CONF
 from kd_bench.errors import Preempted
@@ -16,7 +17,6 @@ from kd_bench.results.records.record import RECORD_FILE
 from kd_bench.results.records.states import read_state
 from kd_bench.runs.run import run
 
-METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 RUN = [
     *("recipe.epochs=2", "recipe.batch_size=32", "teacher.name=resnet8_cifar", "student=resnet8_cifar"),
     *("dataset.train_samples=100", "logger=none", "trainer.progress=none", "trainer.threads=1"),
@@ -51,7 +51,7 @@ def test_every_method_resumes_exactly(compose, tmp_path, figure):
     for number, method in enumerate(METHODS):
         broken = tmp_path / method
         staged = "pretrain_epochs:" in (CONF / "method" / f"{method}.yaml").read_text()
-        cfg = [*RUN, f"method={method}", *(["method.pretrain_epochs=1"] if staged else [])]
+        cfg = [*RUN, f"method={method}", *(["method.pretrain_epochs=1"] if staged else []), *networks_for(method)]
         expected = run(compose(*cfg, f"paths.runs={whole}"))
         kind = signal.SIGTERM if number % 10 == 0 else None
         by_a_signal += kind is not None

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from kd_bench.data.batch import Batch
 from kd_bench.methods.base import Method, Progress
+from kd_bench.methods.crld import CRLD, consistency_losses
 from kd_bench.methods.function_matching import FunctionMatching
 from kd_bench.methods.gkl import GKL, gkl_loss
 from kd_bench.methods.ikl import IKL, class_sums, ikl_loss
@@ -22,7 +23,7 @@ from kd_bench.methods.wkd_l import EPSILON, WKDL, soft_target_loss, transport_co
 from kd_bench.models.features import Outputs
 
 from .given import Arrays, Case, Row, numbered, only, total
-from .logits import mlld, whole
+from .logits import mlld, terms_of, whole
 
 
 def rld(case: Case, arrays: Arrays) -> dict[str, Tensor]:
@@ -208,7 +209,36 @@ def function_matching(case: Case, arrays: Arrays) -> dict[str, Tensor]:
     return {**found, "mixed_images": mixed}
 
 
+def crld(case: Case, arrays: Arrays) -> dict[str, Tensor]:
+    settings = case["hyperparameters"]
+    student, teacher = (
+        (arrays[f"{role}_logits_weak"], arrays[f"{role}_logits_strong"]) for role in ("student", "teacher")
+    )
+    confidences = settings["tau_weak"], settings["tau_strong"]
+    within, across = consistency_losses(student, teacher, settings["temperature"], *confidences)
+    weights = settings["within_view_weight"], settings["cross_view_weight"]
+    loss = weights[0] * within + weights[1] * across
+    method = CRLD(settings["ce_weight"], *weights, settings["temperature"], *confidences)
+    stacked = {f"{role}_logits": torch.cat(pair) for role, pair in (("student", student), ("teacher", teacher))}
+    terms = terms_of(method, {**arrays, **stacked})
+    kept = [
+        (F.softmax(logits, dim=1).max(dim=1).values >= least).long()
+        for logits, least in zip(teacher, confidences, strict=True)
+    ]
+    return {
+        "loss": loss,
+        "loss_weighted": terms["within"] + terms["cross"],
+        "loss_ce": terms["ce"] / settings["ce_weight"],
+        "loss_total": total(terms),
+        "loss_within_view": within,
+        "loss_cross_view": across,
+        "kept_within_view": kept[0],
+        "kept_cross_view": kept[1],
+    }
+
+
 ROWS: dict[str, Row] = {
+    "crld": crld,
     "function_matching": function_matching,
     "gkl": gkl,
     "ikl": ikl,

@@ -33,7 +33,7 @@ def test_takd_is_kd_from_the_last_assistant(compose):
 @pytest.mark.parametrize(("standardize", "classes"), [(False, 2), (True, 3)])
 def test_takd_keeps_what_kd_requires(standardize, classes):
     requires = TAKD(0.1, 0.9, 4.0, CHAIN, standardize_logits=standardize).requires
-    assert requires == Requirements(teacher="assistant", min_classes=classes)
+    assert requires == Requirements(teacher="assistant", min_classes=classes, soft_targets=True)
 
 
 @pytest.mark.parametrize("method", ["takd", "dgkd"])

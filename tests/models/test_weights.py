@@ -10,13 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kd_bench.config.files import file_sha256
 from kd_bench.errors import IntegrityError
-from kd_bench.models.weights import load_strictly, read_weights, save_tensors, weights_sha256
+from kd_bench.models.weights import (
+    load_start,
+    load_strictly,
+    read_weights,
+    save_tensors,
+    start_sha256,
+    weights_sha256,
+)
 
 State = dict[str, Tensor]
 
@@ -148,9 +156,10 @@ def test_a_file_that_is_something_else_is_refused(tmp_path, name, content):
         read_weights(tmp_path / name)
 
 
-def test_a_text_file_is_called_no_weight_file(tmp_path):
-    """Where the unpickler's reason is the code of a character."""
-    (tmp_path / "weights.pth").write_text("hello")
+@pytest.mark.parametrize("text", ["hello", "text\n", "(", "]", "# notes", "", "0", "S'a'\n", "Is my\n1\n"])
+def test_a_text_file_is_called_no_weight_file(tmp_path, text):
+    """Whatever the unpickler makes of its characters."""
+    (tmp_path / "weights.pth").write_text(text)
     with pytest.raises(IntegrityError, match=r"weights\.pth is refused: damaged, or no file of torch\.save"):
         read_weights(tmp_path / "weights.pth")
 
@@ -230,3 +239,30 @@ def test_one_thing_that_does_not_fit_is_enough(change, reason):
 def test_a_long_list_is_shortened():
     with pytest.raises(IntegrityError, match=r"missing: 0\.bias, 0\.weight, 1\.bias, .* and 3 more; unexpected: x$"):
         load_strictly(small(), {"x": torch.zeros(1)}, "w.pth")
+
+
+# Weights to start from.
+
+
+@pytest.mark.parametrize("name", ["resnet8_cifar", "resnet18", "deit_tiny_distilled_patch16_224"])
+def test_a_start_takes_all_but_the_head(name):
+    def made(classes: int, seed: int) -> torch.nn.Module:
+        torch.manual_seed(seed)
+        return timm.create_model(name, num_classes=classes)
+
+    source, network, fresh = made(7, 1).state_dict(), made(10, 2), made(10, 2).state_dict()
+    load_start(network, source, "file.pth")
+    heads = ("fc.", "head.", "head_dist.")
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, (fresh if key.startswith(heads) else source)[key]), key
+
+
+def test_a_start_is_known_by_its_weights(tmp_path):
+    path = tmp_path / "start.safetensors"
+    state = {"a": torch.tensor([1.0, 2.0])}
+    save_tensors(state, path)
+    assert start_sha256("teacher.init", str(path), None) == weights_sha256(state)
+    with pytest.raises(IntegrityError, match=r"teacher\.init=.*teacher\.init_sha256 says 00"):
+        start_sha256("teacher.init", str(path), "00")
+    with pytest.raises(IntegrityError, match="no such weight file; `timm` starts from timm's weights"):
+        start_sha256("teacher.init", str(tmp_path / "no.pth"), None)

@@ -158,7 +158,7 @@ def test_runs_of_equal_stages_are_counted(stages, text):
 def test_the_page_has_the_facts(facts_of):
     facts = facts_of("teacher.name=test_vit", "method=kd")
     sizes = {"activation_bytes": 3 << 20, "weight_bytes": 1 << 20, "gradient_bytes": 1 << 19}
-    step = {"batch_size": 4, "images": 4, "seconds": 0.0123, "threads": 2, **sizes}
+    step = {"batch_size": 4, "images": 4, "seconds": 0.0123, "teacher_macs": 0, "threads": 2, **sizes}
     page = as_text({**facts, "step": step}).splitlines()
     cells = {line.split("  ")[0]: line.split()[1:] for line in page[3:11]}
     vit = facts["teacher"]["parameters"]

@@ -78,12 +78,12 @@ def test_full_measures_the_restored_weights_and_write_puts_it_beside_the_record(
 def test_publishing_takes_the_supplement_along(trained, runs, tmp_path, capsys):
     assert evaluate(runs / trained.run_id, "--full", "--write", SECTIONS) == 0
     records = tmp_path / "results" / "records"
-    assert publish("mine", runs, tmp_path / "results").records >= 1
+    assert publish(["mine"], runs, tmp_path / "results").records >= 1
     names = {path.name for path in records.rglob("*.json")}
     assert {"seed0.json", "seed0.evaluation.json"} <= names
     assert [record.full is not None for record in load(records).records if record.role == "student"] == [True]
     (runs / trained.run_id / EVALUATION_FILE).unlink()
-    publish("mine", runs, tmp_path / "results")
+    publish(["mine"], runs, tmp_path / "results")
     assert not list(records.rglob("*.evaluation.json"))
 
 
@@ -92,7 +92,7 @@ def test_publishing_refuses_what_belongs_to_another_run(trained, runs, tmp_path)
     path = runs / trained.run_id / EVALUATION_FILE
     path.write_text(path.read_text().replace(trained.run_id, "0" * 16))
     with pytest.raises(IntegrityError, match=f"^{path} it is of run 0000000000000000, not of {trained.run_id}$"):
-        publish("mine", runs, tmp_path / "results")
+        publish(["mine"], runs, tmp_path / "results")
     assert not (tmp_path / "results").exists()
 
 

@@ -1,7 +1,6 @@
 """The configuration of a record, checked as plain data. Needs no torch."""
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -13,6 +12,7 @@ from kd_bench.config.check import INSTANTIATION_KEYS, allowed_targets, is_allowe
 from kd_bench.config.interpolations import leaves
 from kd_bench.config.schema import RunConfig
 from kd_bench.results.records.fingerprint import determining, fingerprint_of, numbers_as_floats
+from kd_bench.results.records.packed import has_plain_seed, packed_cell, unpacked
 from kd_bench.results.records.record import Record, problems_in
 
 # Parts that records leave out, with values that do not matter.
@@ -21,23 +21,13 @@ LEFT_OUT: dict[str, Any] = {"paths": {"runs": "runs", "data": "data"}, "logger":
 
 def config_problems(record: Record) -> list[str]:
     """List what no composed configuration can hold: foreign targets, interpolations, unknown keys, wrong values."""
-    return list(_cell(_cell_text(record.config))[0])
-
-
-def _cell_text(config: dict[str, Any]) -> str:
-    """Write a configuration as JSON with the seed 0: the seeds of a cell differ in nothing else, and are many."""
-    return json.dumps({**config, "seed": 0} if _has_plain_seed(config) else config)
-
-
-def _has_plain_seed(config: dict[str, Any]) -> bool:
-    seed = config.get("seed")
-    return type(seed) is int and 0 <= seed < 2**63
+    return list(_cell(packed_cell(record.config))[0])
 
 
 @lru_cache(maxsize=4096)  # more than the cells of large studies, whose seeds stand apart in folders of runs
-def _cell(text: str) -> tuple[tuple[str, ...], RunConfig | None]:
+def _cell(cell: bytes) -> tuple[tuple[str, ...], RunConfig | None]:
     """List the problems of a configuration; return it if it is one."""
-    config = json.loads(text)
+    config = unpacked(cell)
     plugins = config.get("plugins")
     modules = [name for name in plugins if isinstance(name, str)] if isinstance(plugins, list) else []
     problems = [
@@ -52,8 +42,8 @@ def _cell(text: str) -> tuple[tuple[str, ...], RunConfig | None]:
 
 
 @lru_cache(maxsize=4096)
-def _determined(text: str) -> dict[str, Any]:
-    config = _cell(text)[1]
+def _determined(cell: bytes) -> dict[str, Any]:
+    config = _cell(cell)[1]
     assert config is not None  # as callers have found it without problems
     determined: dict[str, Any] = numbers_as_floats(determining(config, plugins={}))
     return determined
@@ -71,7 +61,8 @@ def _leaf_problem(key: str, value: Any, plugins: list[str]) -> str:
 
 
 def _target_problem(key: str, value: Any, plugins: list[str]) -> str:
-    slot = slot_of(key)
+    of_teacher = key.partition(".overrides.")[2] if key.startswith("teacher.") else ""  # how it is trained
+    slot = slot_of(of_teacher or key)
     if slot is None:
         return "is not allowed here"
     prefixes = allowed_targets(slot, plugins)
@@ -92,15 +83,15 @@ def expected_run_id(record: Record, weights_of: Callable[[str], str | None]) -> 
         None where it cannot be said: the weights of an earlier run are not known, or the record is older than the
         hashes of plugins, which are part of the fingerprint. No plugin is imported here.
     """
-    text = _cell_text(record.config)
-    config = _cell(text)[1]
+    cell = packed_cell(record.config)
+    config = _cell(cell)[1]
     assert config is not None
     weights = [*_teacher_weights(record, config, weights_of)], [weights_of(run) for run in record.method.trained_from]
     if record.code.plugins.keys() != set(config.plugins) or None in weights[0] + weights[1]:
         return None
     known = [[each for each in networks if each is not None] for networks in weights]
-    determined = {**_determined(text), "plugins": record.code.plugins}
-    if _has_plain_seed(record.config):
+    determined = {**_determined(cell), "plugins": record.code.plugins}
+    if has_plain_seed(record.config):
         determined = {**determined, "seed": numbers_as_floats(record.config["seed"])}
     return fingerprint_of(determined, record.dataset.content_sha256, known, record.method.generation)
 

@@ -1,12 +1,14 @@
 """Contradictions between the parts of a record. Needs no torch."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import chain
 from pathlib import PurePath
 from typing import Any
 
 from kd_bench.config.interpolations import leaves
 from kd_bench.results.records.measured import Strict
+from kd_bench.results.records.packed import packed, unpacked
 from kd_bench.results.records.record import RECORD_FILE, Record
 from kd_bench.results.text.escape import visible
 
@@ -60,8 +62,14 @@ def _is_plain(record: Record) -> bool:
     # The history is most of a record, and its rows have the same few names.
     numbers = list(chain.from_iterable(map(dict.values, record.history)))
     plain = min(numbers, default=0) >= -LARGEST_NUMBER and max(numbers, default=0) <= LARGEST_NUMBER
-    names = "".join(set().union(*record.history))
-    return plain and names.isprintable() and _is_plain_part({**record.__dict__, "history": None})
+    names = "".join(chain(set().union(*record.history), record.config))
+    plain = plain and names.isprintable() and _is_plain_part({**record.__dict__, "history": None, "config": None})
+    return plain and all(map(_is_plain_config, map(packed, record.config.values())))
+
+
+@lru_cache(maxsize=1024)
+def _is_plain_config(part: bytes) -> bool:
+    return _is_plain_part({"": unpacked(part)})
 
 
 def _is_plain_part(value: Any) -> bool:
@@ -138,7 +146,8 @@ def _origin_problems(record: Record) -> Iterator[str]:
         yield f"role={record.role!r}: an imported network is a teacher"
     yield from _role_problems(record)
     device, accelerator = record.hardware.device, _at(record.config, "trainer.accelerator")
-    if accelerator is not None and (device == "cpu") != (accelerator == "cpu"):
+    measured_here = record.variant_of is None  # a variant is evaluated on a CPU wherever its run was trained
+    if measured_here and accelerator is not None and (device == "cpu") != (accelerator == "cpu"):
         yield f"hardware.device={device!r}: but config.trainer.accelerator={accelerator!r}"
     configured, plugins = record.config.get("plugins"), record.code.plugins
     if plugins and not (isinstance(configured, list) and plugins.keys() == set(map(str, configured))):

@@ -133,18 +133,26 @@ def _epoch_problems(record: Record, selected: Mapping[str, SelectedMetrics]) -> 
     for rule, metrics in selected.items():
         if metrics.epoch > last.epoch:
             yield f"metrics.{rule}.epoch={metrics.epoch}: there are {last.epoch} epochs"
-        elif rule != "ema" and metrics.epoch == last.epoch and (metrics.validation.top1, metrics.test.top1) != (
-            last.validation.top1,
-            last.test.top1,
+        elif (
+            rule != "ema"
+            and metrics.epoch == last.epoch
+            and (metrics.validation.top1, metrics.test.top1)
+            != (
+                last.validation.top1,
+                last.test.top1,
+            )
         ):
             yield f"metrics.{rule}: is of the last epoch as well, with other numbers"
 
 
 def planned_epochs(record: Record) -> int | None:
-    """Return the epochs of all stages by the configuration; None where a plugin's method may have its own stages."""
+    """Return the epochs of all stages by the configuration; None where a plugin's method may have its own stages.
+
+    A variant of a run was not trained itself: all its numbers are those of its run's headline weights, quantised.
+    """
     if record.imported_from is not None:
         return 0
-    if record.config.get("plugins"):
+    if record.config.get("plugins") or record.variant_of is not None:
         return None
     recipe, method = record.config.get("recipe"), record.config.get("method")
     stages = [value for key, value in leaves(method) if key.rpartition(".")[2] == "pretrain_epochs"]
@@ -154,6 +162,8 @@ def planned_epochs(record: Record) -> int | None:
 
 def _history_problems(record: Record, selected: Mapping[str, SelectedMetrics]) -> Iterator[str]:
     if record.history_sha256 is not None:  # it lies in a table that is not at hand
+        return
+    if record.variant_of is not None and not record.history:
         return
     epochs = [row.get("epoch") for row in record.history]
     if epochs != list(range(1, record.metrics.last.epoch + 1)):

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from kd_bench.results.records.directory import HEAD_FILE
 from kd_bench.results.records.fingerprint import SWITCHES
+from kd_bench.results.records.packed import packed
 from kd_bench.results.records.record import NetworkInfo, Record
 
 Place = TypeVar("Place")
@@ -138,37 +139,37 @@ def _of_students(records: list[tuple[Place, Record]]) -> Iterator[Agreement[Plac
             top1 = record.headline().test.top1
             right.add((*own_key(record), record.method.name), (round(top1 * samples), samples), place)
         teacher = record.teacher and (record.teacher.name, _built(record, "teacher"))
-        by = code.version, code.commit, str(code.plugins)
-        method = str(record.config.get("method"))
+        by = code.version, code.commit, packed(code.plugins), record.variant_of is not None
+        method = packed(record.config.get("method"))
         key = student.name, _built(record, "student"), method, teacher, record.dataset.num_classes, by
         sizes.add(key, (student.parameters, student.macs, student.file_bytes, student.input_size), place)
     yield from (seeds, right, sizes)
 
 
-def _built(record: Record, part: str) -> str:
+def _built(record: Record, part: str) -> bytes:
     """Return what a network was built with: arguments, or members of an ensemble, and the size of its images."""
     config = record.config.get(part)
     node = config if isinstance(config, dict) else {}
     arguments = [node.get(name) or None for name in ("kwargs", "members", "input_size", "pretrained")]
-    return str((record.dataset.image_size, arguments))
+    return packed((record.dataset.image_size, arguments))
 
 
 def _equal_where_known(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
     return all(None in pair or pair[0] == pair[1] for pair in zip(first, second, strict=True))
 
 
-def teacher_key(record: Record) -> tuple[str, str, str]:
+def teacher_key(record: Record) -> tuple[str, str, bytes]:
     """Return what decides the outputs of a record's teacher: data, weights, and how these are run."""
     assert record.teacher is not None
     return _key(record, record.teacher, record.config.get("teacher"))
 
 
-def own_key(record: Record) -> tuple[str, str, str]:
+def own_key(record: Record) -> tuple[str, str, bytes]:
     """Return what decides the outputs of a record's student, as ``teacher_key`` does where it is a teacher."""
     return _key(record, record.student, record.config.get("student"))
 
 
-def _key(record: Record, network: NetworkInfo, config: Any) -> tuple[str, str, str]:
+def _key(record: Record, network: NetworkInfo, config: Any) -> tuple[str, str, bytes]:
     node = config if isinstance(config, dict) else {}
     how = [node.get(name) for name in ("mean", "std", "input_size", "kwargs")]
     ensemble = (node["members"], node.get("average")) if node.get("members") else None
@@ -176,7 +177,7 @@ def _key(record: Record, network: NetworkInfo, config: Any) -> tuple[str, str, s
     statistics = [data.get(name) for name in ("mean", "std")] if isinstance(data, dict) else []
     switches = [trainer.get(name) for name in SWITCHES] if isinstance(trainer, dict) else []
     run = (how, ensemble, statistics, switches, network.input_size)
-    return record.dataset.content_sha256, network.weights_sha256, str(run)
+    return record.dataset.content_sha256, network.weights_sha256, packed(run)
 
 
 def _named(name: str) -> Callable[[Any], str]:

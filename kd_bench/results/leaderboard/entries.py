@@ -25,6 +25,7 @@ SETTING_PARTS = (
     "dataset.validation_fraction",
     "trainer.precision",
     "trainer.channels_last",
+    "trainer.compile",
     "trainer.devices",
     "trainer.callbacks",
 )

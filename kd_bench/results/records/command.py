@@ -22,20 +22,19 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from kd_bench.config.composition import choices, quoted
+from kd_bench.config.composition import choices
 from kd_bench.config.interpolations import UNRECORDED, leaves
 from kd_bench.config.overrides import composed_choices
 from kd_bench.config.paths import CONF
 from kd_bench.config.schema import EvaluationConfig, RunConfig, TuningConfig
 from kd_bench.errors import ConfigError
+from kd_bench.results.records.literals import literal
+from kd_bench.results.records.packed import packed, packed_cell, unpacked
 from kd_bench.results.records.record import Record
 
 _NAME = re.compile(r"[A-Za-z_]\w*")  # a part of a dotted key
 _CHOICE = re.compile(r"\w[\w.-]*")
 _DOTTED = re.compile(r"[A-Za-z_][\w.]*")  # in an interpolation: a key, or part of one
-_DICTIONARY_KEY = re.compile(r"[A-Za-z_][\w.]*")
-_WORD = re.compile(r"[A-Za-z_][\w./-]*")  # a text that needs no quotes
-_OTHER_VALUES = ("null", "true", "false", "nan", "inf")
 _GROUPS = ("dataset", "teacher", "student", "method", "recipe", "trainer")
 _TO_FILL_IN = "FOLDER"
 _NOWHERE = object()
@@ -53,21 +52,28 @@ def command(record: Record) -> str:
         ConfigError: the record names overrides that its configuration does not have, or it names none and its
             configuration cannot be written as overrides.
     """
+    return shlex.join(command_words(record))
+
+
+def command_words(record: Record) -> list[str]:
+    """Return the words of ``command``.
+
+    Raises:
+        ConfigError: as there.
+    """
+    if record.variant_of is not None:
+        return ["kd-bench", "export", record.variant_of, "--int8"]
     if problems := unfounded(record):
         raise ConfigError(problems[0])
     overrides = record.overrides if record.overrides is not None else _to_repeat(record.config)
     if record.imported_from is None:
-        return shlex.join(["kd-bench", "train", *overrides])
+        return ["kd-bench", "train", *overrides]
     kept = [override for override in overrides if _key(override) not in _BY_IMPORT]
-    return shlex.join(["kd-bench", "import", record.imported_from, "--model", record.student.name, *kept])
+    return ["kd-bench", "import", record.imported_from, "--model", record.student.name, *kept]
 
 
 def to_record(config: Mapping[str, Any]) -> list[str] | None:
-    """Return what a new record says of its choices; None if its configuration cannot be written as overrides.
-
-    Args:
-        config: ``Record.config``, as it will be.
-    """
+    """Return what a new record of this configuration says of its choices; None if overrides cannot say it."""
     try:
         return _to_repeat(json.loads(json.dumps(config)))
     except ConfigError:
@@ -80,11 +86,19 @@ def unfounded(record: Record) -> list[str]:
     Anybody may write a record, and commands are copied into shells: an override may name a choice, or give a key the
     value that it has in the configuration.
     """
+    overrides, config = record.overrides or (), record.config
+    shared = _unfounded(tuple(each for each in overrides if _key(each) != "seed"), packed_cell(config))
     return [
         f"overrides: {override!r} is not what the configuration says"
-        for override in record.overrides or ()
-        if not _is_founded(override, record.config)
+        for override in overrides
+        if (override in shared if _key(override) != "seed" else not _is_founded(override, config))
     ]
+
+
+@lru_cache(maxsize=4096)  # more than the cells of large studies, whose seeds stand apart in folders of runs
+def _unfounded(overrides: tuple[str, ...], cell: bytes) -> frozenset[str]:
+    config = unpacked(cell)
+    return frozenset(each for each in overrides if not _is_founded(each, config))
 
 
 def _is_founded(override: str, config: Mapping[str, Any]) -> bool:
@@ -114,10 +128,13 @@ def differing(record: Record) -> list[str]:
         return []
     # The seeds of a cell differ in nothing else, and composing takes time.
     overrides = tuple(each for each in record.overrides if _key(each) != "seed")
-    config = {**record.config, "seed": 0}
-    if not _differing(*_without_free(overrides, config)):
-        return []
-    return list(_differing(overrides, json.dumps(config)))
+    return list(_lacking(overrides, packed({**record.config, "seed": 0})))
+
+
+@lru_cache(maxsize=4096)
+def _lacking(overrides: tuple[str, ...], cell: bytes) -> tuple[str, ...]:
+    config = unpacked(cell)
+    return _differing(*_without_free(overrides, config)) and _differing(overrides, json.dumps(config))
 
 
 def _without_free(overrides: tuple[str, ...], config: dict[str, Any]) -> tuple[tuple[str, ...], str]:
@@ -171,7 +188,7 @@ def _free(chosen: tuple[str, ...]) -> dict[str, Any]:
     return {key: value for key, value in plain.items() if not any(_overlap(key, name) for name in named)}
 
 
-@lru_cache(maxsize=4096)  # more than the cells of large studies, whose seeds stand apart in folders of runs
+@lru_cache(maxsize=4096)
 def _differing(overrides: tuple[str, ...], recorded: str) -> tuple[str, ...]:
     chosen = tuple(each for each in overrides if _key(each) in _GROUPS)
     others = tuple(each for each in overrides if _key(each) not in _GROUPS)
@@ -378,23 +395,3 @@ def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_equal, one, other))
     return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
-
-
-def literal(value: Any) -> str:
-    """Write a value in the grammar of Hydra's overrides.
-
-    Raises:
-        ConfigError: a dictionary with a key that the grammar has no way to write.
-    """
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    if isinstance(value, Mapping):
-        if odd := [key for key in value if not _DICTIONARY_KEY.fullmatch(key)]:
-            raise ConfigError(f"{odd[0]!r}: is no key that an override can name")
-        return "{" + ",".join(f"{key}:{literal(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(map(literal, value)) + "]"
-    if isinstance(value, str):
-        plain = _WORD.fullmatch(value) and value.lower() not in _OTHER_VALUES
-        return value if plain else quoted(value)
-    return repr(value)

@@ -7,6 +7,7 @@ from typing import Any
 from kd_bench.results.records.curves import history_sha256
 from kd_bench.results.records.directory import settings_text
 from kd_bench.results.records.measured import Metrics, SelectedMetrics, SplitMetrics
+from kd_bench.results.records.packed import packed
 from kd_bench.results.records.record import Record
 from kd_bench.results.records.supplement import Evaluation, supplemented
 
@@ -65,7 +66,7 @@ class Shared:
     """Records as far as boards show them; equal parts of several are one object, so that thousands fit into memory."""
 
     def __init__(self) -> None:
-        self._parts: dict[str, Any] = {}
+        self._parts: dict[tuple[str, bytes], Any] = {}
 
     def for_boards(self, record: Record) -> Record:
         """Return the record without its history, and with the metrics that ``shortened`` leaves."""
@@ -74,13 +75,14 @@ class Shared:
         update = {
             "metrics": metrics.model_copy(update={record.selection: headline}),
             "history": [],
-            "config": {name: self._one(part, json.dumps(part)) for name, part in record.config.items()},
+            "config": {name: self._one("config", part, part) for name, part in record.config.items()},
         }
         models = {name: getattr(record, name) for name in ("dataset", "method", "environment", "hardware")}
-        return record.model_copy(update=update | {name: self._one(part, repr(part)) for name, part in models.items()})
+        update |= {name: self._one(name, part, part.__dict__) for name, part in models.items()}
+        return record.model_copy(update=update)
 
-    def _one(self, part: Any, text: str) -> Any:
-        return self._parts.setdefault(text, part)
+    def _one(self, kind: str, part: Any, content: Any) -> Any:
+        return self._parts.setdefault((kind, packed(content)), part)
 
 
 def are_copies(records: Collection[Record]) -> bool:

@@ -29,6 +29,8 @@ def determining(config: RunConfig, plugins: Mapping[str, str] | None = None) -> 
     """
     dump = config.recorded()
     trainer = {name: dump["trainer"][name] for name in SWITCHES}
+    if config.trainer.compile != "none":
+        trainer["compile"] = config.trainer.compile
     if config.trainer.devices > 1:  # each normalises its batches for itself
         trainer["devices"] = config.trainer.devices
     if callbacks := dump["trainer"].get("callbacks"):
@@ -43,7 +45,11 @@ def determining(config: RunConfig, plugins: Mapping[str, str] | None = None) -> 
 def _teacher(config: RunConfig) -> list[Any]:
     """Describe what a teacher makes of its weights: which networks have them, how these are run and averaged."""
     keys = ("name", "kwargs", "pretrained", "input_size", "mean", "std", "weight")
-    networks = [{key: getattr(network, key) for key in keys} for network in config.teacher.networks()]
+    networks = [
+        {key: getattr(network, key) for key in keys}
+        | ({} if network.init_sha256 is None else {"init_sha256": network.init_sha256})
+        for network in config.teacher.networks()
+    ]
     return [config.teacher.name, config.teacher.average, networks]
 
 

@@ -5,9 +5,16 @@ a field's description, ``not_measured`` gives it, by the field's path. docs/eval
 """
 
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from kd_bench.config.ranges import Count, Fraction, NonNegative, Positive, PositiveInt
 
@@ -229,6 +236,36 @@ class Latency(Strict):
     machine: Annotated[str | None, Field(description="that the milliseconds belong to")] = None
 
 
+class GroupCounts(Strict):
+    """The test split by the groups that ``dataset.groups`` names: counts of samples, in the order of ``names``."""
+
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="of the file that assigns samples to groups")]
+    names: Annotated[list[str], Field(min_length=1)]
+    samples: list[PositiveInt]
+    correct: list[Count]
+    negative_flips: Annotated[list[Count] | None, Field(description="teacher right, student wrong; null without one")]
+    positive_flips: Annotated[list[Count] | None, Field(description="teacher wrong, student right; null without one")]
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> "GroupCounts":
+        lists = (self.samples, self.correct, self.negative_flips, self.positive_flips)
+        if any(counts is not None and len(counts) != len(self.names) for counts in lists):
+            raise ValueError("the lists should have an entry a group")
+        if any(right > total for right, total in zip(self.correct, self.samples, strict=True)):
+            raise ValueError("a group has more right than it has samples")
+        return self
+
+
+class AddedMetric(Strict):
+    """A metric of torchmetrics on the test split, for the headline weights, as the ``metrics`` group asked for it."""
+
+    target: Annotated[str, Field(description="its class")]
+    arguments: Annotated[dict[str, Any], Field(description="without the number of classes")]
+    torchmetrics: Annotated[str, Field(description="version that computed it")]
+    value: Annotated[float | None, Field(description="mean over the classes where it is by class; null: undefined")]
+    by_class: Annotated[list[float | None] | None, Field(description="null where it is one number")] = None
+
+
 class FullEvaluation(Strict):
     """Measurements of the headline weights that predictions alone do not give."""
 
@@ -238,7 +275,16 @@ class FullEvaluation(Strict):
     cifar_c: Annotated[Corruptions | None, Field(description="files of the user's")] = None
     transfer: Annotated[dict[str, Transfer], Field(description="by data set")] = {}
     latency: Latency | None = None
+    groups: Annotated[GroupCounts | None, Field(description="by groups of samples; absent without dataset.groups")] = (
+        None
+    )
+    metrics: Annotated[dict[str, AddedMetric], Field(description="by name; absent without the metrics group")] = {}
     not_measured: Reasons = {}
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave ``groups`` and ``metrics`` out where there are none: they came after the first records."""
+        return {name: value for name, value in dump(self).items() if name not in ("groups", "metrics") or value}
 
 
 class TrainingCost(Strict):

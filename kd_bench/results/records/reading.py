@@ -23,10 +23,13 @@ def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
         IntegrityError: there is none, it is something else or too large, or it cannot be read.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
             raise IntegrityError(f"{path} cannot be read: it is no regular file")
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NEVER_WAIT)) as file:
-            content = file.read(largest + 1)
+            content = file.read(min(found.st_size, largest) + 1)  # so much memory is taken at once
+            if len(content) > found.st_size:  # it has grown, or is of a file system that says no sizes
+                content += file.read(largest + 1 - len(content))
     except OSError as error:
         raise IntegrityError(f"{path} cannot be read: {error.strerror or error}") from None
     if len(content) > largest:

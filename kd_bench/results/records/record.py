@@ -11,6 +11,7 @@ and errors are fractions in [0, 1], never percent; a quantity that was not measu
 import json
 from collections import Counter
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from kd_bench.config.files import write_atomically
 from kd_bench.config.ranges import Count, Fraction, NonNegative, Selection
 from kd_bench.errors import IntegrityError
 from kd_bench.results.records.measured import FullEvaluation, Metrics, SelectedMetrics, Strict, TrainingCost
+from kd_bench.results.records.packed import packed, unpacked
 from kd_bench.results.records.reading import read_text
 
 SCHEMA_VERSION: Literal[2] = 2
@@ -27,6 +29,7 @@ SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 RECORD_FILE = "record.json"
 PUBLISHED_FILES = "seed*[0-9].json"  # not their supplements, seed0.evaluation.json
 _NUMBERS = frozenset({float, int, bool, type(None)})
+_COUNTED_APART = ("history", "config")
 YEARS = range(1900, 9000)  # times at the ends of the calendar cannot be converted
 
 # Anybody may write a record: boards divide such numbers, and other programs read no larger ones as whole.
@@ -105,7 +108,7 @@ class CodeInfo(Strict):
     dirty: bool | None
     plugins: Annotated[
         dict[str, Sha256], Field(description="sources of the plugins by module; none in the first records")
-    ] = {}
+    ] = Field(default_factory=dict)
 
 
 class Environment(Strict):
@@ -166,6 +169,9 @@ class Record(Strict):
         Sha256 | None, Field(description="of a published record, whose history lies in the table beside it")
     ] = None
     imported_from: Annotated[str | None, Field(description="name of the file that the weights came from, if any")]
+    variant_of: Annotated[
+        RunId | None, Field(description="run whose student this is, quantised after its training; it has no history")
+    ] = None
     artifacts: Annotated[dict[str, Sha256], Field(description="files beside the record and their sha256")]
     cost: TrainingCost | None = None
     full: Annotated[FullEvaluation | None, Field(description="beyond predictions; null unless measured")] = None
@@ -233,13 +239,23 @@ def _each_key_once(text: str, record: Record) -> bool:
     Without escapes every quote begins or ends a key or a text, and what was read has fewer of them if a key stood
     twice. Boards read many records, and to look at each object takes longer than to read it.
     """
-    return "\\" not in text and text.count('"') == 2 * (_texts(record) + sum(map(len, record.history)))
+    if "\\" in text:
+        return False
+    of_config = len(record.config) + sum(map(_texts_of, map(packed, record.config.values())))
+    return text.count('"') == 2 * (_texts(record) + of_config + sum(map(len, record.history)))
+
+
+@lru_cache(maxsize=1024)
+def _texts_of(part: bytes) -> int:
+    """Count the texts of a part of a configuration."""
+    return _texts([unpacked(part)])
 
 
 def _texts(value: Any) -> int:
     """Count the keys that were given, and texts, at any depth of models, dictionaries and lists. Times are texts.
 
-    Rows of the history, which are most of a record and hold numbers alone, are left out.
+    Left out are the rows of the history, which hold numbers alone, and the configuration, whose parts are those of many
+    records.
     """
     kind = type(value)
     if kind is dict:
@@ -248,7 +264,7 @@ def _texts(value: Any) -> int:
         own, inner = 0, value
     else:
         given, values = value.model_fields_set, value.__dict__
-        own, inner = len(given), [values[name] for name in given if name != "history"]
+        own, inner = len(given), [values[name] for name in given if name not in _COUNTED_APART]
     if _NUMBERS.issuperset(map(type, inner)):
         return own
     for each in inner:

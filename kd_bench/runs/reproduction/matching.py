@@ -24,6 +24,7 @@ PARTS = (
     "dataset.train_samples",
     "trainer.precision",
     "trainer.channels_last",
+    "trainer.compile",
     "trainer.devices",
 )
 SHOWN = 3
@@ -84,4 +85,6 @@ def _differences(expected: dict[str, Any], config: dict[str, Any]) -> str:
 def _decided(config: dict[str, Any]) -> dict[str, Any]:
     """Return dotted keys and values. 4 equals 4.0, and a missing key equals null: newer versions have more keys."""
     decided = {key: value for part in PARTS for key, value in leaves(lookup(config, part), part)}
+    if decided.get("trainer.compile") == "none":  # which records leave out
+        del decided["trainer.compile"]
     return {key: value for key, value in decided.items() if key not in UNRECORDED}

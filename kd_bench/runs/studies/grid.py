@@ -4,6 +4,7 @@ Its grid stands where Hydra looks for it, in ``hydra.sweeper.params``; the same 
 ``kd-bench train --config-dir experiments/<name> --config-name study -m``.
 """
 
+import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,16 +28,22 @@ from kd_bench.config.plugins import look_in
 from kd_bench.errors import ConfigError, nearest
 from kd_bench.runs.studies.points import Composer
 from kd_bench.runs.studies.sweep import is_grid, is_in_this_process
+from kd_bench.runs.studies.written import Written
 
 _SEARCH = f"hydra.searchpath=[{quoted(f'file://{CONF}')}]"
 
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One point of a study's grid: its overrides and the composed configuration."""
+    """One point of a study's grid: its overrides and its configuration."""
 
     label: str
-    cfg: DictConfig
+    written: Written
+
+    @property
+    def cfg(self) -> DictConfig:
+        """The composed configuration, as a task sees it."""
+        return self.written.cfg
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class Study:
         hydra_folder: the folder of a study whose runs are started by one of Hydra's launchers or made up by a search;
             None where each point runs in a process of its own.
         overrides: of that folder's configuration; axes that were replaced stand where Hydra looks for its grid.
+        folder: of its ``study.yaml``, without links.
     """
 
     name: str
@@ -57,6 +65,7 @@ class Study:
     compose: Callable[[], list[StudyRun]]
     hydra_folder: Path | None = None
     overrides: tuple[str, ...] = ()
+    folder: Path | None = None
 
     @cached_property
     def points(self) -> list[StudyRun]:
@@ -70,12 +79,15 @@ class Study:
     @property
     def status_file(self) -> Path:
         """The file that says how the study stands."""
-        return self.runs / "studies" / f"{Path(self.name).name}.json"
+        return self.logs.with_name(f"{self.logs.name}.json")
 
     @property
     def logs(self) -> Path:
-        """The folder for what the runs of the study print."""
-        return self.runs / "studies" / Path(self.name).name
+        """The folder for what the runs of the study print; studies of one name in different places have their own."""
+        folder = self.folder or EXPERIMENTS / self.name
+        elsewhere = folder.parent != EXPERIMENTS
+        suffix = f"-{hashlib.sha256(bytes(folder)).hexdigest()[:8]}" if elsewhere else ""
+        return self.runs / "studies" / f"{folder.name}{suffix}"
 
 
 def open_study(name: str, overrides: list[str]) -> Study:
@@ -108,7 +120,7 @@ def open_study(name: str, overrides: list[str]) -> Study:
             return _runs("study", [(", ".join(point).replace("=", " "), [*shared, *point]) for point in points])
 
     is_ours = is_grid(base.hydra) and is_in_this_process(base.hydra)
-    return Study(name, runs, compose, None if is_ours else folder, (*common, *narrowed))
+    return Study(name, runs, compose, None if is_ours else folder, (*common, *narrowed), folder)
 
 
 def _axes(name: str, file: Path) -> list[str]:

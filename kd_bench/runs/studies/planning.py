@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from kd_bench.config.schema import RunConfig
 from kd_bench.data.source import ImageArrays
 from kd_bench.errors import ConfigError, IntegrityError
@@ -14,12 +12,13 @@ from kd_bench.methods.base import Method
 from kd_bench.results.records.directory import finished
 from kd_bench.results.records.record import Record
 from kd_bench.results.records.states import read_state
-from kd_bench.runs.lineage import REPLACED, Role, earlier_runs, load_arrays, resolve
+from kd_bench.runs.lineage import REPLACED, Role, earlier_runs, identified, load_arrays
 from kd_bench.runs.preview import step_cost
 from kd_bench.runs.run import data_module
 from kd_bench.runs.studies.grid import StudyRun
 from kd_bench.runs.studies.pairs import Checked, Pairs, key_of
 from kd_bench.runs.studies.tasks import Task
+from kd_bench.runs.studies.written import Shared, Written
 from kd_bench.training.checkpoints import has_checkpoints
 from kd_bench.training.loop import torch_threads
 from kd_bench.training.pair import build
@@ -39,7 +38,7 @@ def plan(points: list[StudyRun], estimate: bool = False, skip_refused: bool = Fa
         IntegrityError: the data set is absent or damaged.
     """
     pairs = Pairs()
-    checked = [(point, _checked_or_why_not(pairs, point.cfg)) for point in points]
+    checked = [(point, _checked_or_why_not(pairs, point.written)) for point in points]
     problems = [(point.label, one) for point, one in checked if isinstance(one, str)]
     if problems and not skip_refused:
         raise ConfigError(f"{len(problems)} of {len(points)} runs are wrong, none was started: {_by_cause(problems)}")
@@ -47,15 +46,15 @@ def plan(points: list[StudyRun], estimate: bool = False, skip_refused: bool = Fa
     refused = []
     for number, (point, one) in enumerate(checked):
         if isinstance(one, str):
-            refused.append(Task(f"refused-{number}", point.label, point.cfg, "student", refused=one))
+            refused.append(Task(f"refused-{number}", point.label, point.written, "student", refused=one))
         else:
             planner.add(point.label, one, "student")
     return [*planner.tasks.values(), *refused]
 
 
-def _checked_or_why_not(pairs: Pairs, cfg: DictConfig) -> Checked | str:
+def _checked_or_why_not(pairs: Pairs, written: Written) -> Checked | str:
     try:
-        return pairs.checked(cfg)
+        return pairs.checked(written)
     except ConfigError as error:
         return str(error)
 
@@ -81,7 +80,7 @@ class _Planner:
 
     def add(self, label: str, one: Checked, role: Role) -> str:
         """Add a run after those that it learns from; return its key."""
-        key = key_of(one.config.recorded())
+        key = one.key
         if key in self.tasks:
             if role == "student":  # what others learn from is a point of the grid as well
                 self.tasks[key] = replace(self.tasks[key], label=label, role=role)
@@ -93,25 +92,23 @@ class _Planner:
         self._records[key] = record
         seconds = self._seconds(one, arrays) if self._estimate and record is None else None
         top1 = record.headline().test.top1 if record and _in_order(one.config.runs / record.run_id) else None
-        self.tasks[key] = Task(key, label, one.cfg, role, after, run_id, record is not None, top1, seconds)
+        self.tasks[key] = Task(key, label, one.written, role, after, run_id, record is not None, top1, seconds)
         return key
 
     def _earlier(self, one: Checked) -> list[tuple[Checked, Role]]:
         """Return the runs that one learns from; those that train the same teachers are derived once."""
-        config, pair = one.config, one.pair
-        of_its_own = pair.generation or pair.method.assistants
-        key = key_of(config.recorded()) if of_its_own else _teachers_key(one)
+        of_its_own = one.pair.generation or one.pair.method.assistants
+        key = one.key if of_its_own else _teachers_key(one)
         if key not in self._teachers:
-            runs = earlier_runs(one.cfg, config, pair)
-            self._teachers[key] = [(self._pairs.checked(cfg), role) for cfg, role in runs]
+            runs = earlier_runs(one.written.cfg, one.config, one.pair)
+            self._teachers[key] = [(self._pairs.checked(Written(Shared(cfg))), role) for cfg, role in runs]
         return self._teachers[key]
 
     def _run_id(self, one: Checked, arrays: ImageArrays, after: tuple[str, ...]) -> str | None:
         records = [record for key in after if (record := self._records[key]) is not None]
         if len(records) < len(after):
             return None
-        given = iter(records)  # ``resolve`` asks for them in the order of ``earlier_runs``
-        return resolve(one.cfg, one.config, one.pair, arrays, lambda cfg, role: next(given))[2]
+        return identified(one.config, one.pair, arrays, iter(records))[2]
 
     def _seconds(self, one: Checked, arrays: ImageArrays) -> float:
         """Return the estimated seconds of training: those of all steps, without the optimizer and the evaluation."""
@@ -142,9 +139,7 @@ def _label(config: RunConfig, role: Role) -> str:
 
 def _teachers_key(one: Checked) -> str:
     """Return a name for all that the runs of a pair's teachers are derived from."""
-    written = OmegaConf.to_container(one.cfg, resolve=False)
-    assert isinstance(written, dict)
-    kept = {str(name): value for name, value in written.items() if name not in REPLACED}
+    kept = {name: value for name, value in one.written.written().items() if name not in REPLACED}
     kept["names"] = {name: value for name, value in kept["names"].items() if name != "method"}
     return key_of(kept, [network.model_dump() for network in one.config.teacher.networks()])
 

@@ -1,5 +1,7 @@
 """The status of a study: a small file beside its runs, written by its process, read by ``kd-bench status``."""
 
+import hashlib
+import json
 import os
 import socket
 import time
@@ -13,11 +15,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from kd_bench.config.files import write_atomically
 from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.results.records.directory import finished
+from kd_bench.results.records.reading import read_text
 from kd_bench.results.records.states import now, process_is_gone, process_start, read_state
 from kd_bench.results.text.escape import visible
-from kd_bench.results.text.formats import percent
+from kd_bench.results.text.formats import percent, seconds
 from kd_bench.runs.studies.grid import Study
-from kd_bench.runs.studies.tasks import Outcome, Task, TaskState, first_outcome
+from kd_bench.runs.studies.tasks import Outcome, Role, Task, TaskState, first_outcome
+from kd_bench.runs.studies.unchanged import hash_of_runs
 
 SECONDS_BETWEEN_WRITES = 1.0
 
@@ -29,7 +33,7 @@ class TaskStatus(BaseModel):
 
     key: str
     label: str
-    role: str
+    role: Role
     run_id: str | None
     state: TaskState
     cause: str
@@ -40,17 +44,25 @@ class TaskStatus(BaseModel):
 
 
 class StudyStatus(BaseModel):
-    """The status of all runs of a study, and the process that wrote it."""
+    """The status of all runs of a study, and the process that wrote it.
+
+    Attributes:
+        study: its name or path, as the command was given it.
+        folder: of its ``study.yaml``; files of earlier versions do not say it.
+        finished_as: a hash of a finished study, of all that its plan rests on and of what its runs have left.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     study: str
+    folder: str | None = None
     host: str
     pid: int
     pid_since: int | None = None  # see `process_start`
     started_at: datetime
     updated_at: datetime
     tasks: list[TaskStatus]
+    finished_as: str | None = None
 
     def abandoned(self) -> bool:
         """Return whether the process that ran the study is gone from this host."""
@@ -62,10 +74,14 @@ class StudyStatus(BaseModel):
 
 
 class ProgressFile:
-    """Keeps the file of a study up to date, at most once a second."""
+    """Keeps the file of a study up to date, at most once a second.
 
-    def __init__(self, study: Study, tasks: list[Task]) -> None:
-        self.study, self.started_at = study, now()
+    Args:
+        hash_of_points: as ``unchanged.hash_of_points`` gave it before the study was planned.
+    """
+
+    def __init__(self, study: Study, tasks: list[Task], hash_of_points: str | None = None) -> None:
+        self.study, self.started_at, self._hash_of_points = study, now(), hash_of_points
         self.tasks = {task.key: _status(task, first_outcome(task)) for task in tasks}
         self._last = 0.0
 
@@ -75,17 +91,24 @@ class ProgressFile:
         if time.monotonic() - self._last > SECONDS_BETWEEN_WRITES:
             self.write()
 
-    def write(self) -> None:
-        """Write the file now; a disk that takes no more, or nothing at all, costs a warning."""
+    def write(self, ended: bool = False) -> None:
+        """Write the file now; a disk that takes no more, or nothing at all, costs a warning.
+
+        Args:
+            ended: whether no run is under way; only then the study may be noted as finished.
+        """
         self._last = time.monotonic()
+        tasks = list(self.tasks.values())
         status = StudyStatus(
             study=self.study.name,
+            folder=None if self.study.folder is None else str(self.study.folder),
             host=socket.gethostname(),
             pid=os.getpid(),
             pid_since=process_start(os.getpid()),
             started_at=self.started_at,
             updated_at=now(),
-            tasks=list(self.tasks.values()),
+            tasks=tasks,
+            finished_as=_finished_as(self._hash_of_points, tasks, self.study.runs) if ended else None,
         )
         path = self.study.status_file
         try:
@@ -102,6 +125,35 @@ def _status(task: Task, outcome: Outcome) -> TaskStatus:
     return TaskStatus(key=task.key, label=task.label, role=task.role, **standing)
 
 
+def finished_tasks(study: Study, hash_of_points: str | None) -> list[Task]:
+    """Return the tasks of a study that is finished, if nothing has changed since; none where that is not certain.
+
+    Args:
+        hash_of_points: as ``unchanged.hash_of_points`` gives it now.
+    """
+    try:
+        status = _read(study.status_file) if study.status_file.is_file() else None
+    except IntegrityError:
+        return []
+    if status is None or status.finished_as is None or not _is_of(status, study):
+        return []
+    if status.finished_as != _finished_as(hash_of_points, status.tasks, study.runs):
+        return []
+    return [
+        Task(task.key, task.label, None, task.role, run_id=task.run_id, done=True, top1=task.top1)
+        for task in status.tasks
+    ]
+
+
+def _finished_as(hash_of_points: str | None, tasks: list[TaskStatus], runs: Path) -> str | None:
+    """Return the hash of a finished study, of which the status of its runs is a part; None if it is not finished."""
+    if hash_of_points is None or not tasks or any(task.state != "completed" or task.top1 is None for task in tasks):
+        return None
+    hash_of_left = hash_of_runs(runs, [task.run_id for task in tasks])
+    shown = [(task.key, task.label, task.role, task.run_id, task.top1) for task in tasks]
+    return hash_of_left and hashlib.sha256(json.dumps([hash_of_points, hash_of_left, shown]).encode()).hexdigest()
+
+
 def read_status(study: Study) -> StudyStatus:
     """Return how a study stands. What its own process can no longer say is looked up in the directories of the runs.
 
@@ -110,15 +162,31 @@ def read_status(study: Study) -> StudyStatus:
         IntegrityError: the file is damaged.
     """
     path, name = study.status_file, study.name
-    if not path.is_file():
-        raise ConfigError(f"study {name!r}: not started yet, there is no {path}; start it with: kd-bench study {name}")
-    try:
-        status = StudyStatus.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{path} is not the status of a study: {str(error).splitlines()[0]}") from None
+    earlier = study.folder and path.with_name(f"{study.folder.name}.json")  # shared by all folders of that name
+    if not path.is_file() and earlier and earlier.is_file():
+        path = earlier
+    if not path.is_file() or not _is_of(status := _read(path), study):
+        missing = study.status_file
+        raise ConfigError(
+            f"study {name!r}: not started yet, there is no {missing}; start it with: kd-bench study {name}"
+        )
     if not status.abandoned():
         return status
     return status.model_copy(update={"tasks": [_looked_up(task, study.runs) for task in status.tasks]})
+
+
+def _read(path: Path) -> StudyStatus:
+    try:
+        return StudyStatus.model_validate_json(read_text(path))
+    except ValidationError as error:
+        raise IntegrityError(f"{path} is not the status of a study: {str(error).splitlines()[0]}") from None
+
+
+def _is_of(status: StudyStatus, study: Study) -> bool:
+    """Tell whether a status is that of the study and not of another folder of the same name."""
+    if status.folder is not None:
+        return study.folder is not None and status.folder == str(study.folder)
+    return status.study == study.name or Path(status.study).resolve() == study.folder
 
 
 def _looked_up(task: TaskStatus, runs: Path) -> TaskStatus:
@@ -155,7 +223,7 @@ def _line(task: TaskStatus, width: int) -> str:
     elif task.epochs:
         parts.append(f"epoch {task.epoch}/{task.epochs}")
     if task.seconds:
-        parts.append(f"{task.seconds:.1f} s")
+        parts.append(f"{seconds(task.seconds)} s")
     if task.cause:
         parts.append(visible(task.cause))
     return "  ".join(parts).rstrip()

@@ -7,10 +7,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from kd_bench.errors import SweepError
+from kd_bench.results.text.formats import duration, estimate, percent, seconds
 from kd_bench.runs.studies.grid import Study
 from kd_bench.runs.studies.progress import ProgressFile, summary_lines
 from kd_bench.runs.studies.scheduling import Options, Scheduler, check_options, make_plan, writable
 from kd_bench.runs.studies.tasks import Outcome, Task
+from kd_bench.runs.studies.unchanged import hash_of_points
 
 
 def run_study(study: Study, options: Options, skip_refused: bool = False) -> None:
@@ -26,7 +28,8 @@ def run_study(study: Study, options: Options, skip_refused: bool = False) -> Non
         Interrupted: stopped; the same call goes on.
     """
     check_options(options)
-    tasks = make_plan(study, False, skip_refused)
+    known = hash_of_points(study.points)  # before anything is read for the plan
+    tasks = make_plan(study, False, skip_refused, known)
     done = sum(task.done for task in tasks)
     print(f"{len(tasks)} runs, {done} of them finished; {options.jobs} at a time", flush=True)
     for task in tasks:
@@ -34,7 +37,7 @@ def run_study(study: Study, options: Options, skip_refused: bool = False) -> Non
             print(f"refused: {task.label}: {task.refused}", flush=True)
     if any(task.top1 is None and not task.refused for task in tasks):
         writable(study.logs)
-    file = ProgressFile(study, tasks)
+    file = ProgressFile(study, tasks, known)
     with _shown(len(tasks), options.jobs) as display:
 
         def listen(task: Task, outcome: Outcome) -> None:
@@ -44,7 +47,7 @@ def run_study(study: Study, options: Options, skip_refused: bool = False) -> Non
         try:
             outcomes = Scheduler(tasks, options, study.logs, listen).run()
         finally:
-            file.write()
+            file.write(ended=True)
     left = [task for task in tasks if outcomes[task.key].state not in ("completed", "refused")]
     if left:
         print("\n".join(summary_lines(list(file.tasks.values()))), flush=True)
@@ -59,9 +62,8 @@ def cost_lines(tasks: list[Task], jobs: int) -> list[str]:
     lines = [f"{task.label[:60].ljust(width)}  {_cost(task)}" for task in tasks]
     total = sum(task.seconds or 0.0 for task in tasks)
     waiting = sum(not task.done and not task.refused for task in tasks)
-    estimate = f"{duration(total)} of training one after the other"
-    at_a_time = f", at best {duration(total / jobs)} with --jobs {jobs}" if jobs > 1 else ""
-    return [*lines, f"{len(tasks)} runs, {waiting} to do: about {estimate}{at_a_time} (steps measured on this machine)"]
+    counted = f"{len(tasks)} runs, {waiting} to do: {estimate(total, jobs)} (a few steps measured on this machine)"
+    return [*lines, counted]
 
 
 def _cost(task: Task) -> str:
@@ -70,13 +72,6 @@ def _cost(task: Task) -> str:
     if task.done:
         return f"finished, run {task.run_id}"
     return f"about {duration(task.seconds or 0.0)}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in the unit that suits it, such as ``31 min``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 class _Display:
@@ -108,7 +103,7 @@ class _Display:
 
 def _result(outcome: Outcome) -> str:
     if outcome.top1 is not None:
-        return f"test top-1 {100 * outcome.top1:.2f} % ({outcome.seconds:.1f} s)"
+        return f"test top-1 {percent(outcome.top1)} % ({seconds(outcome.seconds)} s)"
     return f"{outcome.state.upper()}: {outcome.cause}"
 
 

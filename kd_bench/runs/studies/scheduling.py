@@ -18,11 +18,13 @@ from kd_bench.config.plugins import look_in, looked_in
 from kd_bench.errors import ConfigError, IntegrityError, Interrupted, KDBenchError, Preempted
 from kd_bench.results.records.states import State
 from kd_bench.runs.studies.grid import Study
+from kd_bench.runs.studies.progress import finished_tasks
 from kd_bench.runs.studies.tasks import FAILED, UNFINISHED, Done, Epoch, Failed, Outcome, Planned, Task, first_outcome
+from kd_bench.training.signals import end_with_parent
 
 GRACE_SECONDS = 30.0  # for a process that was told to stop, or has sent its last message
 TICK_SECONDS = 0.5
-PRELOADED = ["kd_bench.runs.studies.worker", "sklearn.datasets", "torchmetrics"]
+PRELOADED = ["kd_bench.runs.studies.forkserver", "kd_bench.runs.studies.worker", "sklearn.datasets", "torchmetrics"]
 WRONG = ConfigError.exit_code  # no second attempt puts a configuration right
 
 
@@ -90,6 +92,7 @@ def _enter(target: str, folders: list[str], connection: Connection, *arguments: 
     Args:
         folders: where this process looks for plugins.
     """
+    end_with_parent()  # the fork server, which ends with the study
     for folder in folders:
         look_in(folder)
     from kd_bench.runs.studies import worker
@@ -97,13 +100,18 @@ def _enter(target: str, folders: list[str], connection: Connection, *arguments: 
     getattr(worker, target)(connection, *arguments)
 
 
-def make_plan(study: Study, estimate: bool, skip_refused: bool) -> list[Task]:
-    """Return the tasks of a study, planned by a process that can afford torch.
+def make_plan(study: Study, estimate: bool, skip_refused: bool, known: str | None = None) -> list[Task]:
+    """Return the tasks of a study, planned by a process that can afford torch unless it is finished and unchanged.
+
+    Args:
+        known: hash of its points; None plans whatever is finished.
 
     Raises:
         ConfigError, IntegrityError: as ``planning.plan``.
         KDBenchError: the process ended without a plan.
     """
+    if known is not None and (tasks := finished_tasks(study, known)):
+        return tasks
     points = study.points
     try:
         log = writable(study.logs) / "planning.log"
@@ -199,7 +207,7 @@ class Scheduler:
         return [task for key, task in self.tasks.items() if self.outcomes[key].state == "waiting"]
 
     def _launch(self, task: Task) -> None:
-        process, connection = _start("run_job", task.cfg, task.role, self.logs / f"{task.key}.log")
+        process, connection = _start("run_job", task.written, task.role, self.logs / f"{task.key}.log")
         before = self.outcomes[task.key]
         outcome = replace(before, state="running", cause="", attempts=before.attempts + 1, epoch=0)
         self.jobs.append(_Job(task, process, connection, time.monotonic(), outcome))

@@ -22,6 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.plugins.sweeper import Sweeper as HydraSweeper
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -35,6 +36,7 @@ from kd_bench.runs.studies.search import check_search
 if TYPE_CHECKING:
     from kd_bench.runs.studies.pairs import Pairs
 
+HYDRAS_CHECK = HydraSweeper.validate_batch_is_legal  # of the points that a search makes up
 RAY = (".RayLauncher", ".RayAWSLauncher")
 ELSEWHERE = (".SlurmLauncher", *RAY)  # may start jobs on other machines
 POINTS_SHOWN = 5
@@ -80,9 +82,16 @@ class CheckedSweep(Callback):
             _check(config, dict(zip(labels, points, strict=True)))
         except Exception as error:
             raise Carried(error) from error
+        # Hydra makes a class of its own of the file of BasicSweeper, but not of its base's.
+        checked = _checked_before if is_grid(config.hydra) else HYDRAS_CHECK
+        HydraSweeper.validate_batch_is_legal = checked  # type: ignore[assignment]
         CheckedSweep.started = Sweep(_folder(config.hydra), labels if is_grid(config.hydra) else None)
         if str(config.hydra.launcher._target_).endswith(RAY):
             signal.signal(signal.SIGINT, signal.default_int_handler)  # while it waits Ray lets no other exception out
+
+
+def _checked_before(sweeper: HydraSweeper, batch: Sequence[Sequence[str]]) -> None:
+    """Stand in for Hydra's own check of a grid, which composes each point again, all choices included."""
 
 
 def is_grid(hydra: HydraConf) -> bool:
@@ -141,10 +150,10 @@ def _problem(composer: Composer, pairs: "Pairs", point: list[str]) -> str | None
     """Return why a point is refused; None if it is not."""
     application = GlobalHydra.instance().hydra
     try:
-        cfg = composer(point)
+        written = composer(point)
         if problem := _of_hydra(HydraConfig.instance().cfg):
             return problem
-        pairs.checked(cfg)
+        pairs.checked(written)
     except ConfigError as error:
         return str(error)
     except (HydraException, OmegaConfBaseException) as error:

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from omegaconf import DictConfig
-
 from kd_bench.results.records.states import State
+from kd_bench.runs.studies.written import Written
 
+Role = Literal["student", "teacher"]
 TaskState = State | Literal["waiting", "blocked", "refused"]
 FAILED: tuple[str, ...] = ("failed", "diverged", "oom", "stale", "blocked")
 UNFINISHED = (*FAILED, "preempted", "interrupted", "refused")  # ended without a record to learn from
@@ -18,6 +18,7 @@ class Task:
 
     Attributes:
         key: of its configuration.
+        written: its configuration; None if it is finished and was not planned again.
         after: keys of the runs that it learns from.
         run_id: None as long as one of those is not finished.
         done: whether its record exists.
@@ -28,8 +29,8 @@ class Task:
 
     key: str
     label: str
-    cfg: DictConfig
-    role: Literal["student", "teacher"]
+    written: Written | None
+    role: Role
     after: tuple[str, ...] = ()
     run_id: str | None = None
     done: bool = False

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
 
 from kd_bench.errors import Interrupted, KDBenchError
@@ -22,6 +21,7 @@ from kd_bench.runs.run import run, state_after
 from kd_bench.runs.studies.grid import StudyRun
 from kd_bench.runs.studies.planning import plan
 from kd_bench.runs.studies.tasks import Done, Epoch, Failed, Planned
+from kd_bench.runs.studies.written import Written
 from kd_bench.training.display import Listener
 
 ORPHANED = 75  # exit code of a process whose parent is gone
@@ -33,14 +33,14 @@ def plan_job(connection: Connection, points: list[StudyRun], estimate: bool, ski
         connection.send(Planned(plan(points, estimate, skip_refused)))
 
 
-def run_job(connection: Connection, cfg: DictConfig, role: Role, log: Path) -> None:
+def run_job(connection: Connection, written: Written, role: Role, log: Path) -> None:
     """Train one run; send its epochs and its result."""
 
     def listen() -> list[Callback]:
         return [Listener(lambda run_id, done, epochs: connection.send(Epoch(run_id, done, epochs)))]
 
     with _reporting(connection, log):
-        record = run(cfg, role=role, wait=True, callbacks=(listen,))
+        record = run(written.cfg, role=role, wait=True, callbacks=(listen,))
         connection.send(Done(record.run_id, record.headline().test.top1))
 
 

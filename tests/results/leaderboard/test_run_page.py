@@ -12,8 +12,8 @@ from kd_bench.config.overrides import compose_run
 from kd_bench.results.leaderboard.pages.command import reproduce_command
 from kd_bench.results.leaderboard.pages.run_page import run_page
 from kd_bench.results.leaderboard.plots.run_plots import class_gaps, curves_of
-from kd_bench.results.records.command import literal
 from kd_bench.results.records.fingerprint import fingerprint
+from kd_bench.results.records.literals import literal
 from kd_bench.results.records.measured import ClassMetrics
 from kd_bench.results.records.record import Record
 from kd_bench.results.text.escape import visible

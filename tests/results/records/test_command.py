@@ -16,8 +16,9 @@ from kd_bench.config.paths import CONF
 from kd_bench.config.schema import RunConfig
 from kd_bench.errors import ConfigError
 from kd_bench.results.records import command as shown
-from kd_bench.results.records.command import command, differing, literal, overrides_of, to_record, unfounded
+from kd_bench.results.records.command import command, differing, overrides_of, to_record, unfounded
 from kd_bench.results.records.fingerprint import fingerprint
+from kd_bench.results.records.literals import literal
 from kd_bench.results.records.record import Record
 
 

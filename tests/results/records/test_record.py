@@ -107,7 +107,7 @@ TOP1 = "metrics/last/test/top1"
         ("student/parameters", 1.5, "student.parameters: Input should be a valid integer"),
         ("schema_version", 1, "schema_version: Input should be 2"),
         ("role", "winner", "role: Input should be 'student' or 'teacher'"),
-        ("selection", "best", "selection: Input should be 'last', 'best_on_validation' or 'best_on_test'"),
+        ("selection", "best", "selection: Input should be 'last', 'best_on_validation', 'best_on_test' or 'ema'"),
         ("selection", "best_on_test", "file: Value error, metrics.best_on_test belongs to selection=best_on_test"),
         ("times/train_seconds", -1.0, "times.train_seconds: "),
         ("times/started_at", "yesterday", "times.started_at: "),

@@ -63,6 +63,7 @@ def runs_of(cell: Cell, top1: list[float], *overrides: str, **kwargs: Any) -> li
             content["metrics"]["best_on_test"] = json.loads(json.dumps(content["metrics"]["last"]))
             content["metrics"]["last"]["test"]["top1"] = 0.5
         content["run_id"] = digest(cell.label, seed, overrides, sorted(kwargs.items()))[:16]
+        content["student"]["weights_sha256"] = digest("weights", content["run_id"])
         records.append(Record.model_validate_json(json.dumps(content)))
     return records
 

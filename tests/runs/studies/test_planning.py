@@ -3,6 +3,8 @@
 import pytest
 from support.records import make_record, save, state_content
 
+from kd_bench.config.check import check_resolved
+from kd_bench.errors import ConfigError
 from kd_bench.runs.lineage import completed, earlier_runs
 from kd_bench.runs.studies import pairs, planning
 from kd_bench.runs.studies.grid import compose_list
@@ -43,15 +45,29 @@ def test_a_network_is_built_once(tmp_path, monkeypatch):
     monkeypatch.setattr(pairs, "create_tap", counted)
     grid = points(tmp_path, *(["method=simkd", f"recipe.optimizer.lr={rate}"] for rate in (0.1, 0.2, 0.3)))
     together = Pairs()
-    assert len({id(together.checked(point.cfg).pair) for point in grid}) == 3
+    assert len({id(together.checked(point.written).pair) for point in grid}) == 3
     assert sorted(made) == ["student", "teacher"]
 
 
 def test_pairs_that_share_networks_keep_their_own_pairing(tmp_path):
     grid = points(tmp_path, ["stage_pairs=[[0,0]]"], ["stage_pairs=[[1,2]]"], ["stage_pairs=null"])
     together = Pairs()
-    found = [together.checked(point.cfg).pair.student.stage_pairs for point in grid]
+    found = [together.checked(point.written).pair.student.stage_pairs for point in grid]
     assert found == [[(0, 0)], [(1, 2)], None]
+
+
+def test_runs_that_differ_in_the_seed_are_checked_once_and_each_seed_by_itself(tmp_path, monkeypatch):
+    counted = []
+    monkeypatch.setattr(pairs, "check_resolved", lambda node: counted.append(node["seed"]) or check_resolved(node))
+    grid = points(tmp_path, *([f"seed={seed}", "method.temperature=2"] for seed in (0, 1, 2, -1, "x", 2**63)))
+    together = Pairs()
+    for point in grid[:3]:
+        alone = check_resolved(point.written.resolved())
+        assert together.checked(point.written).config == alone
+    assert counted == [0]
+    for point in grid[3:]:
+        with pytest.raises(ConfigError, match=r"^seed="):
+            together.checked(point.written)
 
 
 def test_a_step_is_measured_once_for_all_weights_and_temperatures(tmp_path, monkeypatch):
@@ -83,7 +99,7 @@ def test_a_finished_run_needs_no_process_unless_it_left_something(tmp_path, stat
 
 def test_the_scheduler_tells_of_finished_runs_and_starts_nothing(tmp_path, monkeypatch):
     (point,) = points(tmp_path, ["method=scratch", "teacher=none"])
-    task = planning.Task("key", "label", point.cfg, "student", run_id="0" * 16, done=True, top1=0.75)
+    task = planning.Task("key", "label", point.written, "student", run_id="0" * 16, done=True, top1=0.75)
     monkeypatch.setattr(Scheduler, "_launch", lambda self, task: pytest.fail("a process was started"))
     heard = []
     outcomes = Scheduler([task], Options(), tmp_path, lambda *each: heard.append(each)).run()

@@ -1,10 +1,13 @@
 """Points of a grid with the same choices share one composition, and are what they would be by themselves."""
 
+import pickle
+
 import hydra
 import pytest
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from kd_bench.config.check import resolved
 from kd_bench.config.composition import composed, composing
 from kd_bench.runs.studies.points import Composer
 
@@ -30,6 +33,9 @@ SHARED = {
     "lists and nodes": [["dataset.mean=[9,9,9]"], ["recipe.augmentation={crop_padding: 2}"], ["dataset.std=[1,1,1]"]],
     "names": [["names.method=warm", "study=mine"], ["names.method=kd ${seed}", "study=mine", "seed=3"]],
     "in any order": [["method.temperature=3", "method=kd"], ["method=kd", "method.temperature=4"]],
+    "additions on other keys": [
+        ["+teacher.overrides={recipe.optimizer.lr: 0.05}", f"teacher.name={name}"] for name in ("wrn_40_2", "vgg13")
+    ],
     "null, and what was below it": [["recipe.scheduler=null"], ["recipe.scheduler.T_max=4"]],
 }
 
@@ -37,7 +43,7 @@ SHARED = {
 @pytest.mark.parametrize("points", SHARED.values(), ids=SHARED)
 def test_points_with_the_same_choices_share_a_composition(composer, points):
     compose, seen = composer
-    together = [compose(point) for point in points]
+    together = [compose(point).cfg for point in points]
     assert len(seen) == 1
     alone = [composed("train", point) for point in points]
     assert together == alone
@@ -47,8 +53,31 @@ def test_points_with_the_same_choices_share_a_composition(composer, points):
     ]
 
 
+@pytest.mark.parametrize("points", SHARED.values(), ids=SHARED)
+def test_plain_containers_are_those_of_the_composed_configuration(composer, points):
+    for point in points:
+        written, alone = composer[0](point), composed("train", point)
+        assert written.written() == OmegaConf.to_container(alone, resolve=False)
+        assert written.resolved() == resolved(alone)
+
+
+def test_points_with_plain_values_share_one_configuration(composer):
+    points = [composer[0](["method=kd", f"method.temperature={value}", f"seed={value}"]) for value in (1, 2)]
+    assert points[0].shared is points[1].shared
+    assert [dict(point.values) for point in points] == [{"method.temperature": n, "seed": n} for n in (1, 2)]
+
+
+def test_another_process_gets_the_configuration_and_no_more(composer):
+    point = composer[0](["method=kd", "recipe.epochs=7"])
+    before = point.resolved()
+    copied = pickle.loads(pickle.dumps(point))  # noqa: S301 - made here
+    assert list(vars(copied.shared)) == ["cfg"]
+    assert (copied.cfg, copied.resolved()) == (point.cfg, before)
+    assert copied.but("seed", 3).cfg.seed == 3
+
+
 def test_interpolations_follow_the_values(composer):
-    points = [composer[0]([f"recipe.epochs={epochs}"]) for epochs in (3, 5)]
+    points = [composer[0]([f"recipe.epochs={epochs}"]).cfg for epochs in (3, 5)]
     assert [cfg.recipe.scheduler.T_max for cfg in points] == [3, 5]
 
 
@@ -65,7 +94,7 @@ APART = {
 def test_anything_else_is_composed_by_itself(composer, other):
     compose, seen = composer
     compose(["seed=1"])
-    assert compose([*other, "seed=2"]) == composed("train", [*other, "seed=2"])
+    assert compose([*other, "seed=2"]).cfg == composed("train", [*other, "seed=2"])
     assert len(seen) == 2
 
 

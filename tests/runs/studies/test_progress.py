@@ -9,6 +9,7 @@ import pytest
 from support.records import make_record, save, state_content
 
 from kd_bench.cli.main import main
+from kd_bench.config.paths import EXPERIMENTS
 from kd_bench.errors import ConfigError, IntegrityError
 from kd_bench.runs.studies.grid import Study, open_study
 from kd_bench.runs.studies.progress import ProgressFile, read_status, summary_lines
@@ -108,6 +109,60 @@ def test_a_study_that_was_never_started_says_how_to_start_it(tmp_path):
         read_status(mine(tmp_path))
 
 
+@pytest.fixture
+def placed(tmp_path):
+    """``placed("a/x")``: a study in that folder, whose runs are where those of all the others are."""
+
+    def open_in(path: str) -> Study:
+        folder = tmp_path / path
+        folder.mkdir(parents=True)
+        return Study(path, tmp_path / "runs", list, folder=folder)
+
+    return open_in
+
+
+def tell(study: Study, label: str) -> None:
+    ProgressFile(study, [Task("key", label, None, "student")]).write()
+
+
+def test_studies_of_one_name_in_different_places_have_their_own_status(placed):
+    first, second = placed("a/x"), placed("b/x")
+    tell(first, "of a")
+    with pytest.raises(ConfigError, match="study 'b/x': not started yet"):
+        read_status(second)
+    tell(second, "of b")
+    assert [read_status(study).tasks[0].label for study in (first, second)] == ["of a", "of b"]
+    assert first.logs != second.logs
+    assert {first.logs.with_suffix(".json"), second.logs.with_suffix(".json")} == {
+        first.status_file, second.status_file,
+    }  # fmt: skip
+
+
+def test_a_study_of_the_project_keeps_its_plain_name_by_whichever_path_it_is_opened(tmp_path):
+    plain = open_study("demo", [f"paths.runs={tmp_path}"])
+    assert plain.status_file == tmp_path / "studies" / "demo.json"
+    by_path = open_study(str(EXPERIMENTS / "demo"), [f"paths.runs={tmp_path}"])
+    assert (by_path.status_file, by_path.logs) == (plain.status_file, plain.logs)
+    tell(by_path, "one")
+    assert read_status(plain).tasks[0].label == "one"
+
+
+@pytest.mark.parametrize(("written", "is_read"), [("a/x", True), ("c/x", False)])
+def test_a_status_of_an_earlier_version_is_read_by_its_study_alone(placed, written, is_read):
+    """Those files were called after the last part of the path and did not say where the study is."""
+    study = placed("a/x")
+    tell(study, "old")
+    content = json.loads(study.status_file.read_text())
+    del content["folder"]
+    study.status_file.unlink()
+    save(content | {"study": written}, study.status_file.with_name("x.json"))
+    if is_read:
+        assert read_status(study).tasks[0].label == "old"
+    else:
+        with pytest.raises(ConfigError, match="study 'a/x': not started yet"):
+            read_status(study)
+
+
 def test_a_status_that_cannot_be_written_costs_a_warning(told, tmp_path):
     (tmp_path / "studies").mkdir()
     mine(tmp_path).status_file.mkdir()  # nothing can be renamed to it
@@ -130,7 +185,8 @@ def test_a_line_says_how_a_run_stands(told, tmp_path):
 
 def test_the_command(told, tmp_path, gone, capsys):
     told(OUTCOMES["running"], gone)
-    os.rename(mine(tmp_path).status_file, open_study("demo", [f"paths.runs={tmp_path}"]).status_file)
+    text = mine(tmp_path).status_file.read_text().replace('"study": "mine"', '"study": "demo"')
+    open_study("demo", [f"paths.runs={tmp_path}"]).status_file.write_text(text)
     assert main(["status", "demo", f"paths.runs={tmp_path}"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "1 runs: 1 stale"
     assert main(["status", "demo", "--json", f"paths.runs={tmp_path}"]) == 0

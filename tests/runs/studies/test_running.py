@@ -66,7 +66,6 @@ hydra:
     params:
       method.how: works,raises,leaves,vanishes,is_killed,crashes,needs_memory,diverges
 """
-LOG = "/studies/failing/"
 CAUSES = {
     "raises": ("failed", "ZeroDivisionError: division by zero (see "),
     "leaves": ("failed", "SystemExit: 0 (see "),
@@ -160,7 +159,7 @@ def test_a_study_whose_plan_cannot_be_made_says_where_the_reason_is(failing, tmp
     assert main(["study", str(failing)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line == (
-        f"kd-bench: planning the study ended with exit code 7; see {tmp_path}/runs/studies/failing/planning.log"
+        f"kd-bench: planning the study ended with exit code 7; see {open_study(str(failing), []).logs}/planning.log"
     )
 
 
@@ -176,11 +175,11 @@ def test_a_study_that_is_finished_answers_where_nothing_can_be_written(failing, 
     capsys.readouterr()
     assert main([*works, "--dry-run"]) == 0
     assert "1 runs, 0 to do" in capsys.readouterr().out
-    with pytest.warns(UserWarning, match="failing.json cannot be written: .*; kd-bench status is out of date"):
+    with pytest.warns(UserWarning, match=r"failing-\w{8}\.json cannot be written: .*; kd-bench status is out of date"):
         assert main(works) == 0
     assert "1 runs, 1 of them finished; 1 at a time" in capsys.readouterr().out
     assert main(["study", str(failing), "method.how=works,raises"]) == 4
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"kd-bench: {studies}/failing cannot be written: ")
+    assert line.startswith(f"kd-bench: {open_study(str(failing), []).logs} cannot be written: ")
     assert len(list((tmp_path / "runs").glob("*/state.json"))) == 1
     assert not list(temporary.glob("*/planning.log"))

@@ -1,11 +1,14 @@
 """A sweep's whole grid is checked before anything starts, and what became of its jobs is read from their files."""
 
+import inspect
 import json
 import os
 import signal
 from pathlib import Path
 
 import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.plugins.sweeper import Sweeper as HydraSweeper
 
 from kd_bench.cli.main import main
 from kd_bench.errors import KDBenchError, Preempted
@@ -173,3 +176,11 @@ def test_outside_of_slurm_nothing_is_queued(slurm, monkeypatch):
     monkeypatch.delenv("SUBMITIT_EXECUTOR")
     hand_back(Preempted("stopped"))
     assert not slurm.exists()
+
+
+def test_hydra_still_checks_a_grid_with_the_method_that_is_switched_off():
+    """``sweep.py`` replaces it; under another name every point would be composed a second time."""
+    source = inspect.getsource(BasicSweeper.sweep)
+    assert "self.validate_batch_is_legal(batch)" in source
+    assert "validate_batch_is_legal" in vars(HydraSweeper)
+    assert "validate_batch_is_legal" not in vars(BasicSweeper)

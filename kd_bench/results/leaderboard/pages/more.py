@@ -9,7 +9,7 @@ from kd_bench.errors import ConfigError
 from kd_bench.results.checking.collection import Tier
 from kd_bench.results.leaderboard.columns import Column
 from kd_bench.results.leaderboard.latex import latex_row
-from kd_bench.results.leaderboard.pages.command import reproduce_command
+from kd_bench.results.leaderboard.pages.command import reproduce_words
 from kd_bench.results.leaderboard.pages.html import with_links
 from kd_bench.results.leaderboard.rows import Row
 from kd_bench.results.leaderboard.tiers import MEANINGS, row_tier
@@ -72,7 +72,7 @@ def _line(title: str, text: str) -> str:
 def _command(runs: Sequence[Record]) -> str:
     """Return the line that makes all runs of a row again; empty where no command composes to their configuration."""
     try:
-        words = shlex.split(reproduce_command(runs[0]))
+        words = reproduce_words(runs[0])
     except ConfigError:
         return ""
     if words[1] != "train" or len(runs) == 1:
