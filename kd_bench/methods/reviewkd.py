@@ -85,7 +85,6 @@ class ReviewKD(Method):
 
     paper = "Chen et al. 2021, arXiv:2104.09044"
     family = "features"
-    reads = ("logits", "embedding", "stages")
 
     def __init__(
         self, ce_weight: NonNegative, review_weight: NonNegative, warmup_epochs: PositiveInt, skip_stages: Count

@@ -66,6 +66,14 @@ def _tried(read: Callable[[Path], T], path: Path, rejected: list[Rejected]) -> T
         return None
 
 
+def _jobs(folder: Path) -> list[Path]:
+    """List the files of a sweep's jobs; none where a name cannot be that of a folder."""
+    try:
+        return sorted(folder.glob(JOB_FILES))
+    except OSError:
+        return []
+
+
 def _named(name: str, runs: Path, found: Sequence[tuple[Path, Record]], rejected: list[Rejected]) -> set[str]:
     """Return the ids of the finished runs that a name stands for.
 
@@ -75,7 +83,7 @@ def _named(name: str, runs: Path, found: Sequence[tuple[Path, Record]], rejected
     finished = {record.run_id for _, record in found}
     if _RUN_ID.fullmatch(name):
         listed: set[str] = {name}
-    elif jobs := sorted(Path(name).glob(JOB_FILES)):
+    elif jobs := _jobs(Path(name)):
         listed = {run_id for path in jobs for run_id in _tried(_run_of_job, path, rejected) or ()}
     else:
         listed = finished & _of_study(name, runs, found, rejected)

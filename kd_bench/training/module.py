@@ -66,6 +66,7 @@ class DistillationModule(pl.LightningModule):
         self.make_optimizer, self.schedule, self.seed = make_optimizer, schedule, seed
         self.average, self.label_smoothing = average, label_smoothing
         self._looks_at_each_step = False
+        self._step_before = 0
         self.stopped = False  # by a callback, before the last epoch of the recipe
         self.pretraining = False
         self.earlier_epochs = self.earlier_steps = 0  # of the stage before

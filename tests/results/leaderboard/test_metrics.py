@@ -102,6 +102,7 @@ NO_METRICS = {
     "headline.test.ece_noise_floor",  # beside the ECE
     "headline.test.scaled.ece_noise_floor",
     "headline.exemplars.total",  # 1 - agreement
+    "full.metrics.value",  # of metrics that a user adds under names of their own
     "cost.cached_teacher_seconds",  # a part of the training seconds
     *(f"full.train_fidelity.{name}" for name in ("samples", "clean.top1", "clean.teacher_top1")),
     *(f"full.train_fidelity.augmented.{name}" for name in ("top1", "teacher_top1")),
