@@ -73,6 +73,7 @@ def gradient_of_terms(config, mixed: bool) -> Tensor:
     return torch.cat([t.grad.flatten().double() for t in tensors if t.grad is not None])
 
 
+@pytest.mark.slow  # 100 s in all
 @every_method
 def test_mixed_precision_changes_loss_and_gradient_little(compose, method):
     config = composed(compose, method)
