@@ -9,12 +9,13 @@ from kd_bench.evaluation.latency import device_of
 from kd_bench.evaluation.opened import OpenedRun
 from kd_bench.models.ensemble import taps_of
 from kd_bench.models.features import FeatureTap
-from kd_bench.results.records.fingerprint import determining
+from kd_bench.results.records.fingerprint import determining, plugin_hashes
 from kd_bench.training.cache import CACHE_FOLDER, Store, TeacherCache, make_room
 from kd_bench.training.module import DistillationModule
 from kd_bench.training.teachers import FrozenTeacher, TeacherWeights
 
 _NUMERICS = ("torch", "torchvision", "timm")  # packages whose version may change the last digits of a network
+_MAKES_OUTPUTS = ["kd_bench.data", "kd_bench.models", "kd_bench.training.teachers"]  # whoever edits them computes anew
 
 
 def held_out_store(opened: OpenedRun) -> Store | None:
@@ -31,7 +32,7 @@ def use_cache(module: DistillationModule, opened: OpenedRun, weights: list[Teach
         weights: those of the networks that the method learns from.
     """
     config, method, teacher = opened.config, opened.pair.method, module.teacher
-    if not _wanted(config) or config.trainer.devices > 1 or method.reads is None:
+    if not _wanted(config) or config.trainer.devices > 1 or method.reads is None or method.chooses_images:
         return
     if not isinstance(teacher, FrozenTeacher) or teacher.changes:
         return
@@ -74,7 +75,7 @@ def _key(opened: OpenedRun, source: FeatureTap, weights: list[TeacherWeights]) -
     parts = determining(config)
     hardware = machine.hardware(device_of(config)).model_dump()
     return {
-        "kd_bench": machine.code().version,
+        "code": plugin_hashes(_MAKES_OUTPUTS),
         "teacher": [source.name, [tap.name for tap in taps_of(source)], parts["teacher"]],
         "student": parts["student"] if opened.pair.generation else None,  # of a teacher that is a student before
         "weights": [each.sha256 for each in weights],

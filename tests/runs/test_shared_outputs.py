@@ -8,6 +8,7 @@ import pytest
 from support.choices import METHODS, networks_for
 
 from kd_bench.cli.main import main
+from kd_bench.methods.dkd import DKD
 from kd_bench.results.records.directory import WEIGHTS_FILE
 from kd_bench.results.records.record import Record
 from kd_bench.runs.run import run
@@ -113,6 +114,18 @@ def test_nothing_is_kept_without_room_outside_of_studies_or_for_a_teacher_that_c
         assert len(stores(tmp_path / folder / CACHE_FOLDER)) == kept, folder
     train("study", "method=kd", "study=mine")
     assert len(stores(tmp_path / "study" / CACHE_FOLDER)) == 2
+
+
+def test_edited_sources_and_methods_that_choose_images_read_nothing(train, tmp_path, monkeypatch):
+    train("runs", "method=kd", "trainer.cache=always")
+    folder = tmp_path / "runs" / CACHE_FOLDER
+    first = set(stores(folder))
+    with monkeypatch.context() as patch:
+        patch.setattr(DKD, "observe", lambda self, student, teacher, images: (student(images), teacher(images)))
+        assert train("runs", "method=dkd", "trainer.cache=always").cost.cached_teacher_seconds is None
+    monkeypatch.setattr("kd_bench.runs.shared_outputs.plugin_hashes", lambda names: dict.fromkeys(names, "edited"))
+    assert train("runs", "method=dist", "trainer.cache=always").cost.cached_teacher_seconds is None
+    assert len(set(stores(folder)) - first) == 2
 
 
 def test_an_ensemble_is_shared_with_its_members(train):

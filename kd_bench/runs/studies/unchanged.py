@@ -59,7 +59,7 @@ def _takes_more(resolved: Node) -> bool:
     return any(
         (key.startswith("plugins") and value)
         or (key.endswith("checkpoint") and value not in ("auto", None))
-        or (key.endswith("pretrained") and value)
+        or (key.endswith(("pretrained", ".init")) and value)
         for key, value in leaves(resolved)
     )
 

@@ -201,7 +201,13 @@ def test_files_of_the_data_are_part_of_the_hash(tmp_path):
 
 @pytest.mark.parametrize(
     "override",
-    ["plugins=[mine]", "student.pretrained=true", "teacher.checkpoint=weights.pt", "dataset=image_folder"],
+    [
+        "plugins=[mine]",
+        "student.pretrained=true",
+        "teacher.checkpoint=weights.pt",
+        "teacher.init=weights.pt",
+        "dataset=image_folder",
+    ],
 )
 def test_what_cannot_be_told_at_a_glance_is_always_planned(override, tmp_path):
     more = [f"dataset.source.root={tmp_path}", "dataset.num_classes=2"] if override.startswith("dataset=") else []
