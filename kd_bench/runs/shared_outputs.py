@@ -34,9 +34,10 @@ def use_cache(module: DistillationModule, opened: OpenedRun, weights: list[Teach
     config, method, teacher = opened.config, opened.pair.method, module.teacher
     if not _wanted(config) or config.trainer.devices > 1 or method.reads is None or method.chooses_images:
         return
-    if not isinstance(teacher, FrozenTeacher) or teacher.changes:
+    stages = "stages" in method.reads  # hundreds of times as large as the rest: kept where they are asked for
+    if not isinstance(teacher, FrozenTeacher) or teacher.changes or (stages and config.trainer.cache == "auto"):
         return
-    recipe, data, requires, stages = config.recipe, opened.data, method.requires, "stages" in method.reads
+    recipe, data, requires = config.recipe, opened.data, method.requires
     rows = recipe.batch_size * data.sampler.groups * requires.views * (4 if requires.rotations else 1)
     step_bytes = rows * _row_bytes(teacher.tap, opened.pair.spec.num_classes, stages)
     steps = -(-len(data.train) // recipe.batch_size) * (recipe.epochs + method.pretrain_epochs)

@@ -112,6 +112,8 @@ def test_nothing_is_kept_without_room_outside_of_studies_or_for_a_teacher_that_c
     train("moving", "method=mean_teacher", "trainer.cache=always")
     for folder, kept in (("alone", 0), ("small", 1), ("moving", 1)):  # held-out outputs are no batches
         assert len(stores(tmp_path / folder / CACHE_FOLDER)) == kept, folder
+    train("study", "method=at", "study=mine")  # stage maps are large: kept where they are asked for
+    assert len(stores(tmp_path / "study" / CACHE_FOLDER)) == 1
     train("study", "method=kd", "study=mine")
     assert len(stores(tmp_path / "study" / CACHE_FOLDER)) == 2
 
